@@ -1,0 +1,180 @@
+# biomatchd: `make help` lists the targets.
+
+MODE ?= release
+CC   ?= gcc
+CXX  ?= g++
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+ifeq ($(origin CXX),default)
+CXX := $(if $(findstring clang,$(CC)),clang++,g++)
+endif
+
+VERSION := $(shell cat VERSION)
+TOOL    := $(if $(findstring clang,$(CC)),-clang,)
+B       := build/$(MODE)$(TOOL)
+GEN     := build/gen
+PREFIX  ?= /usr/local
+DESTDIR ?=
+
+include deps.mk
+
+WARN := -Wall -Wextra -Werror -Wshadow -Wundef -Wvla -Wpointer-arith -Wcast-align \
+        -Wformat=2 -Wwrite-strings -Wimplicit-fallthrough -Wnull-dereference
+CWARN := -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition
+ifneq ($(TOOL),)
+WARN := $(filter-out -Wnull-dereference,$(WARN))
+endif
+
+OPT_release := -O2 -DNDEBUG=1 -D_FORTIFY_SOURCE=2
+OPT_debug   := -O1
+OPT_asan    := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+OPT_tsan    := -O1 -fsanitize=thread -fno-omit-frame-pointer
+ifeq ($(OPT_$(MODE)),)
+$(error MODE is release, debug, asan or tsan, not "$(MODE)")
+endif
+
+CPPFLAGS += -D_GNU_SOURCE -DBIOMATCH_VERSION='"$(VERSION)"' -Iinclude -isystem $(GEN)
+COMMON   := -g $(OPT_$(MODE)) -fstack-protector-strong -fPIC $(WARN) -MMD -MP
+CFLAGS   += -std=gnu11 $(COMMON) $(CWARN)
+CXXFLAGS += -std=c++17 $(COMMON)
+LDFLAGS  += $(filter -fsanitize%,$(OPT_$(MODE))) -Wl,-z,relro,-z,now -Wl,--as-needed
+
+# A module's allowed closure, nearest first, and the system libraries of it.
+closure = $(strip $(call uniq,$(foreach d,$(DEPS_$1),$d $(call closure,$d))))
+uniq    = $(if $1,$(firstword $1) $(call uniq,$(filter-out $(firstword $1),$1)))
+syslibs = $(call uniq,$(LIBS_$1) $(foreach d,$(call closure,$1),$(LIBS_$d)))
+# biomatch-face alone links src/face; everybody else has only its report's shape.
+linked  = $(filter-out $(if $(filter facemain face,$1),,face),$(call closure,$1))
+liblibs = $(LIBS_$1) $(foreach d,$(call linked,$1),$(LIBS_$d))
+
+sources = $(wildcard src/$1/*.c) $(wildcard src/$1/*.cpp)
+objects = $(patsubst src/%,$B/obj/%.o,$(call sources,$1))
+
+PROTOS   := $(shell cd proto && find . -name '*.proto' | sed 's|^\./||' | sort)
+GOOGLE   := google/protobuf/any.proto google/protobuf/timestamp.proto google/protobuf/duration.proto
+GEN_C    := $(patsubst %.proto,$(GEN)/%.pb-c.c,$(PROTOS) $(GOOGLE))
+GEN_OBJ  := $(patsubst $(GEN)/%.c,$B/obj/gen/%.o,$(GEN_C))
+
+.PHONY: all help setup demo test unit e2e lint layers format clean install bench check-format
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+all: $(addprefix $B/,$(PROGRAMS)) ## build the daemon, the command line and the face worker
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
+	@echo "  MODE=release|debug|asan|tsan and CC=gcc|clang build side by side under build/"
+
+setup: ## install packages, the model pack and the sample photographs (root or sudo)
+	./scripts/setup
+
+$(GEN)/%.pb-c.c: proto/%.proto
+	@mkdir -p $(GEN)
+	protoc -Iproto -I/usr/include --c_out=$(GEN) $<
+
+$(GEN)/google/protobuf/%.pb-c.c:
+	@mkdir -p $(GEN)
+	protoc -I/usr/include --c_out=$(GEN) google/protobuf/$*.proto
+
+$(GEN)/descriptor_set.pb: $(addprefix proto/,$(PROTOS))
+	@mkdir -p $(GEN)
+	protoc -Iproto -I/usr/include --include_imports --include_source_info \
+		--descriptor_set_out=$@ $(PROTOS)
+
+$(GEN)/stamp: $(GEN_C) $(GEN)/descriptor_set.pb
+	@touch $@
+
+$B/obj/gen/%.o: $(GEN)/%.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) -std=gnu11 -g $(OPT_$(MODE)) -fPIC -w -c $< -o $@
+
+$B/obj/%.c.o: src/%.c | $(GEN)/stamp
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(CFLAGS_$(notdir $*)) -c $< -o $@
+
+$B/obj/%.cpp.o: src/%.cpp | $(GEN)/stamp
+	@mkdir -p $(@D)
+	$(CXX) $(CPPFLAGS) -isystem /usr/include/opencv4 $(CXXFLAGS) -c $< -o $@
+
+# One archive a module; wire carries the generated messages.
+define module_rule
+$B/lib/lib$1.a: $(call objects,$1) $(if $(filter wire,$1),$(GEN_OBJ))
+	@mkdir -p $$(@D)
+	@rm -f $$@
+	ar rcs $$@ $$^
+$B/layers/$1.so: $B/lib/lib$1.a $(foreach d,$(call linked,$1),$B/lib/lib$d.a)
+	@mkdir -p $$(@D)
+	$(CC) -shared -o $$@ $(LDFLAGS) -Wl,--no-undefined -Wl,--whole-archive $B/lib/lib$1.a \
+		-Wl,--no-whole-archive -Wl,--start-group $(foreach d,$(call linked,$1),$B/lib/lib$d.a) \
+		-Wl,--end-group $(call liblibs,$1) -lc
+endef
+$(foreach m,$(MODULES),$(eval $(call module_rule,$m)))
+
+define program_rule
+$B/$1: $(call objects,$(DIR_$1)) $(foreach d,$(call linked,$(DIR_$1)),$B/lib/lib$d.a)
+	$(CC) -o $$@ $(LDFLAGS) -pie $(call objects,$(DIR_$1)) -Wl,--start-group \
+		$(foreach d,$(call linked,$(DIR_$1)),$B/lib/lib$d.a) -Wl,--end-group $(call liblibs,$(DIR_$1))
+endef
+$(foreach p,$(PROGRAMS),$(eval $(call program_rule,$p)))
+
+# tests/unit/<module>/<name>_test.c links its module's closure; tests/loopback
+# links the service's.
+UNIT_SRC     := $(wildcard tests/unit/*/*_test.c)
+LOOPBACK_SRC := $(wildcard tests/loopback/*_test.c)
+UNIT_BIN     := $(patsubst tests/%.c,$B/tests/%,$(UNIT_SRC) $(LOOPBACK_SRC))
+test_module   = $(if $(filter loopback%,$1),service,$(word 2,$(subst /, ,$1)))
+test_libs     = $(foreach d,$(call test_module,$1) $(call linked,$(call test_module,$1)),$B/lib/lib$d.a)
+
+define test_rule
+$B/tests/$1: tests/$1.c $(wildcard tests/support/*.h) $(call test_libs,$1)
+	@mkdir -p $$(@D)
+	$(CC) $(CPPFLAGS) -Itests/support $(CFLAGS) tests/$1.c -o $$@ $(LDFLAGS) -Wl,--start-group $(call test_libs,$1) \
+		-Wl,--end-group $(call liblibs,$(call test_module,$1)) -lcmocka
+endef
+$(foreach t,$(patsubst tests/%.c,%,$(UNIT_SRC) $(LOOPBACK_SRC)),$(eval $(call test_rule,$t)))
+
+tests: all $(UNIT_BIN) ## build every test
+
+unit: tests ## run the unit and loopback tests of this MODE
+	tests/run $B unit loopback
+
+e2e: all ## run the end-to-end tests against the real daemon
+	tests/run $B e2e
+
+test: setup ## set up, build and run every test
+	$(MAKE) --no-print-directory all tests
+	$(MAKE) --no-print-directory lint
+	tests/run $B unit loopback e2e
+
+demo: setup ## set up, build, start the daemon, enrol, verify, compare, identify
+	$(MAKE) --no-print-directory all
+	scripts/demo $B
+
+layers: $(foreach m,$(MODULES),$B/layers/$m.so) ## prove that no module reaches above its edges
+	tests/lint/layers
+
+check-format:
+	@git ls-files '*.c' '*.h' '*.cpp' | xargs clang-format --dry-run -Werror
+
+lint: layers check-format ## layer, format, length and proto checks
+	tests/lint/lengths
+	tests/lint/protos
+
+format: ## reformat the sources
+	@git ls-files '*.c' '*.h' '*.cpp' | xargs clang-format -i
+
+install: all ## install under DESTDIR and PREFIX
+	install -D -m 755 $B/biomatchd $(DESTDIR)$(PREFIX)/sbin/biomatchd
+	install -D -m 755 $B/biomatch $(DESTDIR)$(PREFIX)/bin/biomatch
+	install -D -m 755 $B/biomatch-face $(DESTDIR)$(PREFIX)/libexec/biomatch-face
+	install -D -m 644 config/biomatchd.yaml $(DESTDIR)/etc/biomatchd/biomatchd.yaml
+	install -D -m 644 systemd/biomatchd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/biomatchd.service
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/biomatchd.8
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 docs/man/biomatch.1
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man5 docs/man/biomatchd.yaml.5
+
+clean: ## remove what this MODE built
+	rm -rf $B
+
+-include $(shell find $B -name '*.d' 2>/dev/null)

@@ -1,0 +1,53 @@
+# The modules and their allowed edges: the single source of the layering.
+# DEPS_x names the modules that src/x may include and link; LIBS_x the system
+# libraries that only x may use. `make layers` proves both.
+
+MODULES := base pack keys conf wire db score face faceworker batch policy \
+           net gallery writer service client
+
+DEPS_base       :=
+DEPS_pack       := base
+DEPS_keys       := base
+DEPS_conf       := base
+DEPS_wire       := base
+DEPS_db         := base
+DEPS_score      := base
+DEPS_face       := base pack score
+DEPS_faceworker := base pack face
+DEPS_batch      := base
+DEPS_policy     := base pack batch
+DEPS_net        := base
+DEPS_gallery    := base db score keys pack
+DEPS_writer     := base db gallery keys pack
+DEPS_service    := base wire score gallery keys pack policy writer batch faceworker face db
+DEPS_client     := base wire
+
+# Programs: everything below src/<program> links into build/<mode>/<program>.
+PROGRAMS := biomatchd biomatch biomatch-face
+DIR_biomatchd      := daemon
+DIR_biomatch       := cli
+DIR_biomatch-face  := facemain
+DEPS_daemon        := base conf pack keys db gallery writer policy batch faceworker face \
+                      service net score wire
+DEPS_cli           := base client wire conf
+DEPS_facemain      := base pack face faceworker score
+
+LIBS_base       := -lxxhash -lsystemd -pthread
+LIBS_pack       := -lcyaml -lcrypto -lm
+LIBS_keys       := -lcrypto
+LIBS_conf       := -lcyaml
+LIBS_wire       := -lprotobuf-c
+LIBS_db         := -llmdb
+LIBS_score      := -lm
+LIBS_face       := -lopencv_dnn -lopencv_imgproc -lopencv_core -lturbojpeg -lpng16 -lopenjp2 -lstdc++ -lm
+LIBS_faceworker :=
+LIBS_batch      := -pthread
+LIBS_policy     := -lcyaml
+LIBS_net        := -levent_core -levent_pthreads -lnghttp2 -lssl -lcrypto -pthread
+LIBS_gallery    := -lm
+LIBS_writer     := -pthread
+LIBS_service    := -lcrypto -pthread
+LIBS_client     := -lnghttp2 -lssl -lcrypto
+LIBS_daemon     := -lsystemd -levent_core
+LIBS_cli        := -ljansson -lcrypto -lssl
+LIBS_facemain   := -lseccomp

@@ -1,0 +1,61 @@
+/*
+ * Pools of threads behind a bounded priority queue. An item past its deadline,
+ * or cancelled, is dropped when it is taken out, never started.
+ *
+ * Thread: submit from any; run, drop and ready on the pool's threads.
+ * Errors: BM_EBUSY when the queue is full, BM_EDRAIN once closing.
+ * Owns: an item belongs to the pool from submit until run or drop is called.
+ */
+#ifndef BIOMATCH_BATCH_H
+#define BIOMATCH_BATCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "biomatch/error.h"
+
+/* Lanes with a person in them come before kiosks, kiosks before bulk work. */
+enum batch_priority { BATCH_LANE, BATCH_KIOSK, BATCH_BULK, BATCH_PRIORITIES };
+
+struct batch_item {
+	struct batch_item *next; /* the pool's */
+	enum batch_priority priority;
+	int64_t deadline_ns; /* monotonic, CLOCK_FOREVER for none */
+	int64_t queued_ns;   /* set by submit */
+};
+
+struct batch_pool;
+
+struct batch_pool_options {
+	const char *name; /* thread names; at most 12 bytes */
+	unsigned threads;
+	size_t capacity; /* items waiting */
+	void *ctx;
+	/* Makes and ends one thread's own state; may be NULL. */
+	int (*start)(void *ctx, unsigned index, void **state);
+	void (*stop)(void *ctx, void *state);
+	/* Called before an item is taken; a failure is retried after a pause. May be NULL. */
+	int (*ready)(void *ctx, void *state);
+	void (*run)(void *ctx, void *state, struct batch_item *item);
+	/* An item that will not run: BM_EDEADLINE, BM_ECANCELLED or BM_EDRAIN. */
+	void (*drop)(void *ctx, struct batch_item *item, int error);
+	/* True when nobody waits for the item any more; may be NULL. */
+	bool (*cancelled)(void *ctx, const struct batch_item *item);
+};
+
+/* Starts the threads; returns when each has run start. */
+int batch_pool_open(const struct batch_pool_options *options,
+		    struct batch_pool **out) BM_MUST_CHECK;
+/* Runs what was submitted, drops nothing, ends the threads. */
+void batch_pool_close(struct batch_pool *pool);
+
+int batch_pool_submit(struct batch_pool *pool, struct batch_item *item) BM_MUST_CHECK;
+
+struct batch_stat {
+	size_t waiting;
+	unsigned threads, busy, unready; /* unready: threads whose ready call fails */
+};
+void batch_pool_stat(struct batch_pool *pool, struct batch_stat *out);
+
+#endif

@@ -1,0 +1,50 @@
+/*
+ * The C client: gRPC calls to a biomatchd over TLS 1.3 with a client
+ * certificate. A client holds one connection, opens it at the first call and
+ * again when it is lost.
+ *
+ * Thread: one at a time.
+ * Errors: BM_ETLS, BM_ENET, BM_EDEADLINE, BM_EPROTO; an answer with a gRPC error
+ * status is a success of the call with status->code set.
+ * Owns: the reply and the status belong to the arena given.
+ */
+#ifndef BIOMATCH_CLIENT_H
+#define BIOMATCH_CLIENT_H
+
+#include <protobuf-c/protobuf-c.h>
+#include <stdint.h>
+
+#include "biomatch/arena.h"
+#include "biomatch/error.h"
+
+struct biomatch_client;
+
+struct biomatch_options {
+	const char *target;                         /* "host:port" */
+	const char *certificate, *private_key, *ca; /* PEM files */
+	const char *server_name; /* name in the server's certificate; NULL for target's host */
+	uint32_t connect_ms;     /* time allowed to connect and shake hands */
+};
+
+/* How a call ended. */
+struct biomatch_status {
+	enum grpc_status code;
+	const char *message; /* text for people; "" for OK */
+	const char *reason;  /* ErrorInfo reason; "" where there is none */
+	const char *field;   /* field at fault; "" where none is named */
+};
+
+int biomatch_client_open(const struct biomatch_options *options,
+			 struct biomatch_client **out) BM_MUST_CHECK;
+void biomatch_client_close(struct biomatch_client *client);
+/* What went wrong at the last BM_ETLS or BM_ENET, for people. */
+const char *biomatch_client_error(const struct biomatch_client *client);
+
+/* One unary call: packs the request, waits at most timeout_ms, unpacks the reply. */
+int biomatch_client_call(struct biomatch_client *client, const char *path,
+			 const ProtobufCMessage *request,
+			 const ProtobufCMessageDescriptor *reply_type, uint32_t timeout_ms,
+			 struct arena *arena, ProtobufCMessage **reply,
+			 struct biomatch_status *status) BM_MUST_CHECK;
+
+#endif

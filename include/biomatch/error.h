@@ -1,0 +1,142 @@
+/*
+ * Error codes, their stable names, their gRPC statuses and their texts: one
+ * table for the daemon, the worker and the command line.
+ *
+ * A function that can fail returns 0 or a negative BM_E* code and is marked
+ * BM_MUST_CHECK. A text says what to do next and never holds personal data.
+ *
+ * Thread: any.  Owns: nothing; every string is static.
+ */
+#ifndef BIOMATCH_ERROR_H
+#define BIOMATCH_ERROR_H
+
+#define BM_MUST_CHECK __attribute__((warn_unused_result))
+
+/* The gRPC status codes (grpc.io, "Status codes and their use in gRPC"). */
+enum grpc_status {
+	GRPC_OK = 0,
+	GRPC_CANCELLED = 1,
+	GRPC_UNKNOWN = 2,
+	GRPC_INVALID_ARGUMENT = 3,
+	GRPC_DEADLINE_EXCEEDED = 4,
+	GRPC_NOT_FOUND = 5,
+	GRPC_ALREADY_EXISTS = 6,
+	GRPC_PERMISSION_DENIED = 7,
+	GRPC_RESOURCE_EXHAUSTED = 8,
+	GRPC_FAILED_PRECONDITION = 9,
+	GRPC_ABORTED = 10,
+	GRPC_OUT_OF_RANGE = 11,
+	GRPC_UNIMPLEMENTED = 12,
+	GRPC_INTERNAL = 13,
+	GRPC_UNAVAILABLE = 14,
+	GRPC_DATA_LOSS = 15,
+	GRPC_UNAUTHENTICATED = 16,
+};
+
+/*
+ * X(symbol, ErrorInfo reason, gRPC status, text). Numbers follow the order and
+ * stay inside one build; the reason is what others may rely on.
+ *
+ * The first block are findings about a face: an RPC with a decision answers
+ * REFER with the Reason of that name, any other RPC answers the status.
+ */
+#define BM_ERRORS(X)                                                                               \
+	X(ENOFACE, "NO_FACE", FAILED_PRECONDITION, "no face was found; take the picture again")    \
+	X(EMANYFACES, "SEVERAL_FACES", FAILED_PRECONDITION,                                        \
+	  "several faces of comparable size were found; one person at a time")                     \
+	X(EFACESMALL, "FACE_TOO_SMALL", FAILED_PRECONDITION,                                       \
+	  "the face has too few pixels; come closer or send a larger picture")                     \
+	X(EFACECUT, "FACE_INCOMPLETE", FAILED_PRECONDITION,                                        \
+	  "the face is cut off by the edge of the picture; take it again")                         \
+	X(ENOREFERENCE, "NO_REFERENCE", NOT_FOUND, "the subject is not in the gallery")            \
+	X(EEXPIRED, "REFERENCE_EXPIRED", FAILED_PRECONDITION,                                      \
+	  "every reference of the subject has expired; enrol a new one")                           \
+                                                                                                   \
+	X(EINVAL, "INVALID_ARGUMENT", INVALID_ARGUMENT, "a field of the request is not valid")     \
+	X(EMISSING, "FIELD_MISSING", INVALID_ARGUMENT, "a required field is missing")              \
+	X(EPROTO, "MESSAGE_MALFORMED", INVALID_ARGUMENT,                                           \
+	  "the message is not valid protobuf of this type")                                        \
+	X(ETOOBIG, "MESSAGE_TOO_LARGE", RESOURCE_EXHAUSTED,                                        \
+	  "the message is larger than the service accepts")                                        \
+	X(EIMGFORMAT, "IMAGE_FORMAT", INVALID_ARGUMENT,                                            \
+	  "the picture is not JPEG, PNG or JPEG 2000")                                             \
+	X(EIMGTRUNC, "IMAGE_TRUNCATED", INVALID_ARGUMENT,                                          \
+	  "the picture ends too early; send the whole file")                                       \
+	X(EIMGCORRUPT, "IMAGE_CORRUPT", INVALID_ARGUMENT, "the picture cannot be decoded")         \
+	X(EIMGSIZE, "IMAGE_TOO_LARGE", INVALID_ARGUMENT,                                           \
+	  "the picture has more bytes or pixels than the service accepts")                         \
+	X(EIMGSMALL, "IMAGE_TOO_SMALL", INVALID_ARGUMENT,                                          \
+	  "the picture has fewer pixels than a face needs")                                        \
+	X(ETEMPLATE, "TEMPLATE_INVALID", INVALID_ARGUMENT,                                         \
+	  "the template was not made by this service or is damaged")                               \
+	X(EMODEL, "TEMPLATE_MODEL", FAILED_PRECONDITION,                                           \
+	  "the template was made by another model; extract it again")                              \
+                                                                                                   \
+	X(EPEER, "PEER_IDENTITY", UNAUTHENTICATED,                                                 \
+	  "the client certificate names no endpoint of this deployment")                           \
+	X(EPURPOSE, "PURPOSE_UNKNOWN", PERMISSION_DENIED,                                          \
+	  "the purpose is not defined; ask the operator which one to use")                         \
+	X(EDENIED, "PURPOSE_DENIED", PERMISSION_DENIED,                                            \
+	  "the purpose does not allow this operation for this endpoint and gallery")               \
+	X(ENOGALLERY, "GALLERY_UNKNOWN", NOT_FOUND, "no gallery has this name")                    \
+	X(ENOENCOUNTER, "ENCOUNTER_UNKNOWN", NOT_FOUND,                                            \
+	  "the subject has no encounter of this name")                                             \
+	X(EEXISTS, "ALREADY_EXISTS", ALREADY_EXISTS, "that name is taken")                         \
+	X(ENOTEMPTY, "GALLERY_NOT_EMPTY", FAILED_PRECONDITION,                                     \
+	  "the gallery still holds subjects; delete them first")                                   \
+	X(EREUSED, "REQUEST_ID_REUSED", INVALID_ARGUMENT,                                          \
+	  "the request_id was used with another body; use a new one")                              \
+	X(ELIMIT, "LIMIT_REACHED", FAILED_PRECONDITION,                                            \
+	  "a limit on stored items is reached; remove some first")                                 \
+                                                                                                   \
+	X(EBUSY, "OVERLOADED", RESOURCE_EXHAUSTED, "the service is at capacity; retry later")      \
+	X(EDEADLINE, "DEADLINE", DEADLINE_EXCEEDED,                                                \
+	  "the deadline passed before the work was done")                                          \
+	X(ECANCELLED, "CANCELLED", CANCELLED, "the caller cancelled")                              \
+	X(EDRAIN, "SHUTTING_DOWN", UNAVAILABLE, "the service is shutting down; reconnect")         \
+	X(EWORKER, "FACE_WORKER_LOST", UNAVAILABLE,                                                \
+	  "the process analysing the picture failed on it; retry once")                            \
+	X(EWORKERTIME, "FACE_WORKER_TIMEOUT", UNAVAILABLE,                                         \
+	  "analysing the picture took too long and was stopped")                                   \
+	X(EUNIMPL, "METHOD_UNKNOWN", UNIMPLEMENTED, "the service has no such method")              \
+                                                                                                   \
+	X(ENOMEM, "OUT_OF_MEMORY", RESOURCE_EXHAUSTED, "out of memory; retry later")               \
+	X(EIO, "STORE_IO", UNAVAILABLE, "the store cannot be read or written; see the log")        \
+	X(EFULL, "STORE_FULL", RESOURCE_EXHAUSTED,                                                 \
+	  "the store is full; free disk space or raise store.map_size")                            \
+	X(EREADONLY, "STORE_READ_ONLY", UNAVAILABLE,                                               \
+	  "a write to the store failed and it is read-only until the daemon is restarted")         \
+	X(ECORRUPT, "STORE_CORRUPT", DATA_LOSS, "a stored record fails its checksum")              \
+	X(ESTOREVER, "STORE_VERSION", FAILED_PRECONDITION,                                         \
+	  "the store was made by another version of the software")                                 \
+	X(EKEY, "STORE_KEY", FAILED_PRECONDITION,                                                  \
+	  "the store was made under another key; configure the right store key")                   \
+	X(ELOCKED, "STORE_LOCKED", FAILED_PRECONDITION, "another daemon has the store open")       \
+	X(ECONF, "CONFIG_INVALID", INVALID_ARGUMENT, "the configuration is not valid")             \
+	X(EPACK, "PACK_INVALID", FAILED_PRECONDITION,                                              \
+	  "the model pack is missing or damaged; run the set-up again")                            \
+	X(ETLS, "TLS", UNAVAILABLE, "the TLS connection could not be made")                        \
+	X(ENET, "NETWORK", UNAVAILABLE, "the service cannot be reached")                           \
+	X(EINTERNAL, "INTERNAL", INTERNAL, "a fault in the service; see its log")
+
+enum bm_error {
+	BM_OK = 0,
+#define BM_ERROR_POSITIVE(symbol, reason, grpc, text) BM_POSITIVE_##symbol,
+	BM_BEFORE_FIRST = 0,
+	BM_ERRORS(BM_ERROR_POSITIVE)
+#undef BM_ERROR_POSITIVE
+#define BM_ERROR_NEGATIVE(symbol, reason, grpc, text) BM_##symbol = -(int)BM_POSITIVE_##symbol,
+		BM_ERRORS(BM_ERROR_NEGATIVE)
+#undef BM_ERROR_NEGATIVE
+};
+
+/* The stable ErrorInfo reason of a code; "INTERNAL" for a number that is none. */
+const char *bm_error_reason(int code);
+/* The text of a code: what is wrong and what to do next. */
+const char *bm_error_text(int code);
+/* The gRPC status of a code; GRPC_OK for 0. */
+enum grpc_status bm_error_grpc(int code);
+/* The upper-case name of a gRPC status, "UNKNOWN" for a number that is none. */
+const char *grpc_status_name(int status);
+
+#endif

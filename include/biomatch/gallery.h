@@ -1,0 +1,195 @@
+/*
+ * Galleries: subjects, their encounters and reference templates, kept in LMDB
+ * and scored where they lie.
+ *
+ * A template is a row. Fresh rows stand one by one in the tail; the writer
+ * seals full runs of them into segments of SIMD-friendly planes. A row's number
+ * never changes meaning: numbers grow, and a row that moves gets a new one.
+ * Templates are stored under the gallery's keyed rotation, which keeps every
+ * score; subject ids as a keyed pseudonym and a sealed copy.
+ *
+ * Thread: the store from any; a snapshot from one thread at a time; apply and
+ * maintain only from the writer, inside its transaction.
+ * Errors: BM_ENOGALLERY, BM_ENOREFERENCE, BM_EEXPIRED, BM_ENOENCOUNTER,
+ * BM_EEXISTS, BM_ENOTEMPTY, BM_ELIMIT, BM_EMODEL, BM_ECORRUPT, and those of db.
+ * Owns: results are copied into the caller's arena or structs.
+ */
+#ifndef BIOMATCH_GALLERY_H
+#define BIOMATCH_GALLERY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "biomatch/arena.h"
+#include "biomatch/bytes.h"
+#include "biomatch/db.h"
+#include "biomatch/error.h"
+#include "biomatch/keys.h"
+#include "biomatch/pack.h"
+
+#define GALLERY_NAME_MAX      64
+#define GALLERY_SUBJECT_MAX   128
+#define GALLERY_ENCOUNTER_MAX 64
+#define GALLERY_TYPE_MAX      32
+#define GALLERY_SITE_MAX      64
+#define GALLERY_MODEL_MAX     96
+/* Encounters one subject may have. */
+#define GALLERY_MAX_ENCOUNTERS 64
+/* Candidates one search may return. */
+#define GALLERY_MAX_CANDIDATES 256
+#define GALLERY_NEVER          INT64_MAX
+
+struct gallery_store;
+struct gallery_snapshot;
+
+/* A gallery's facts at one moment. */
+struct gallery_info {
+	uint32_t id;
+	char name[GALLERY_NAME_MAX + 1];
+	char model[GALLERY_MODEL_MAX + 1];
+	uint32_t dim;
+	int64_t created_ms;
+	uint64_t subjects, encounters, segments, tail_rows;
+	uint64_t next_row; /* rows at or above it came later than this snapshot */
+};
+
+/* The facts of one encounter; strings end with NUL. */
+struct gallery_encounter {
+	char id[GALLERY_ENCOUNTER_MAX + 1];
+	char type[GALLERY_TYPE_MAX + 1];
+	char site[GALLERY_SITE_MAX + 1];
+	int64_t captured_ms, expires_ms, enrolled_ms;
+};
+
+/* A subject's encounters, oldest first. */
+struct gallery_subject {
+	size_t n;
+	struct gallery_encounter *encounters;
+};
+
+/* Narrows a search; empty lists and open times do not narrow. */
+struct gallery_filter {
+	const char *const *types;
+	size_t n_types;
+	const char *const *sites;
+	size_t n_sites;
+	const char *const *subjects;
+	size_t n_subjects;
+	int64_t captured_from_ms, captured_before_ms; /* INT64_MIN, INT64_MAX for open */
+};
+
+/* A subject found by a search, at its best encounter. */
+struct gallery_candidate {
+	float score;
+	char subject[GALLERY_SUBJECT_MAX + 1];
+	char encounter[GALLERY_ENCOUNTER_MAX + 1];
+};
+
+/* One search. */
+struct gallery_search {
+	const float *probe; /* unit length, as the model gave it */
+	size_t dim;
+	float threshold;                     /* candidates reach it */
+	size_t max_candidates;               /* 1..GALLERY_MAX_CANDIDATES */
+	int64_t now_ms;                      /* encounters expired by then are left out */
+	const struct gallery_filter *filter; /* NULL for none */
+	const char *other_than;              /* leaves out this subject; NULL for none */
+	uint64_t from_row;                   /* only rows at or above it; 0 for all */
+	/* Polled between segments; a true ends the search with BM_ECANCELLED. */
+	bool (*stop)(void *ctx);
+	void *stop_ctx;
+};
+
+struct gallery_result {
+	struct gallery_candidate *candidates; /* best first; ties by older row first */
+	size_t n;
+	uint64_t compared; /* rows scored */
+};
+
+/*
+ * Opens or makes the store in a database. keys and pack are borrowed for the
+ * store's life. BM_ESTOREVER, BM_EKEY when the store was made otherwise.
+ */
+int gallery_store_open(struct db *db, const struct keys *keys, const struct pack *pack,
+		       struct gallery_store **out) BM_MUST_CHECK;
+void gallery_store_close(struct gallery_store *store);
+
+/* A consistent view; keep it for one call at most. */
+int gallery_snapshot_open(struct gallery_store *store, struct gallery_snapshot **out) BM_MUST_CHECK;
+void gallery_snapshot_close(struct gallery_snapshot *snapshot);
+
+int gallery_find(struct gallery_snapshot *snapshot, const char *name,
+		 struct gallery_info *out) BM_MUST_CHECK;
+/* Up to max galleries whose names sort after the given one ("" for the first). */
+int gallery_list(struct gallery_snapshot *snapshot, const char *after, struct gallery_info *out,
+		 size_t max, size_t *n) BM_MUST_CHECK;
+int gallery_subject(struct gallery_snapshot *snapshot, const struct gallery_info *gallery,
+		    const char *subject, struct arena *arena,
+		    struct gallery_subject *out) BM_MUST_CHECK;
+
+/*
+ * Scores a probe against a subject's references that have not expired and gives
+ * the best. BM_ENOREFERENCE, BM_EEXPIRED.
+ */
+int gallery_verify(struct gallery_snapshot *snapshot, const struct gallery_info *gallery,
+		   const char *subject, const float *probe, size_t dim, int64_t now_ms,
+		   struct gallery_candidate *best, uint64_t *compared) BM_MUST_CHECK;
+
+/*
+ * Exhaustive search of one gallery: exactly the subjects whose best reference
+ * reaches the threshold, the best max_candidates of them. Results are in arena.
+ */
+int gallery_identify(struct gallery_snapshot *snapshot, const struct gallery_info *gallery,
+		     const struct gallery_search *search, struct arena *arena,
+		     struct gallery_result *result) BM_MUST_CHECK;
+
+enum gallery_change_kind {
+	GALLERY_CREATE,           /* gallery */
+	GALLERY_DROP,             /* gallery */
+	GALLERY_PUT,              /* gallery, subject, encounter, embedding */
+	GALLERY_DELETE_ENCOUNTER, /* gallery, subject, encounter.id */
+	GALLERY_DELETE_SUBJECT,   /* gallery, subject */
+};
+
+/* One change; strings and the embedding are borrowed while it is applied. */
+struct gallery_change {
+	enum gallery_change_kind kind;
+	const char *gallery;
+	const char *subject;
+	struct gallery_encounter encounter;
+	const float *embedding; /* unit length, dim elements */
+	size_t dim;
+	int64_t now_ms;
+};
+
+/* What a change did. */
+struct gallery_outcome {
+	uint32_t encounters;         /* deleted, or left after DELETE_ENCOUNTER */
+	struct gallery_info gallery; /* after CREATE */
+};
+
+/* The only function that changes stored galleries. */
+int gallery_apply(struct gallery_store *store, struct db_txn *txn,
+		  const struct gallery_change *change,
+		  struct gallery_outcome *outcome) BM_MUST_CHECK;
+
+/*
+ * Searches inside the write transaction, for the duplicate check: sees every
+ * change applied before. Same contract as gallery_identify.
+ */
+int gallery_identify_in(struct gallery_store *store, struct db_txn *txn,
+			const struct gallery_search *search, const char *gallery,
+			struct arena *arena, struct gallery_result *result) BM_MUST_CHECK;
+
+/*
+ * One bounded step of upkeep: seals a full run of tail rows, or moves the rows
+ * of a sparse segment. *more tells that there is more to do.
+ */
+int gallery_maintain(struct gallery_store *store, struct db_txn *txn, bool *more) BM_MUST_CHECK;
+
+/* Checks every record, row and count; calls report for each fault found. */
+int gallery_check(struct gallery_snapshot *snapshot, void (*report)(void *ctx, const char *fault),
+		  void *ctx, uint64_t *faults) BM_MUST_CHECK;
+
+#endif

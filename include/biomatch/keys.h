@@ -1,0 +1,57 @@
+/*
+ * The store key and what is derived from it (HKDF-SHA256): pseudonyms for
+ * subject ids, sealing of small secrets at rest, seeds of the galleries'
+ * rotations, and the tag of templates that leave the service.
+ *
+ * Thread: immutable once open; any thread.
+ * Errors: BM_EKEY, BM_ENOMEM, BM_ETEMPLATE from keys_unseal.
+ * Owns: the key material, in locked memory that core dumps leave out; wiped by
+ * keys_close.
+ */
+#ifndef BIOMATCH_KEYS_H
+#define BIOMATCH_KEYS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "biomatch/bytes.h"
+#include "biomatch/error.h"
+
+#define KEYS_MASTER_LEN    32
+#define KEYS_PSEUDONYM_LEN 32
+/* What sealing adds: a nonce of 12 bytes and a tag of 16. */
+#define KEYS_SEAL_OVERHEAD 28
+
+/* What a derived key is for; one never serves two ends. */
+enum keys_use {
+	KEYS_SUBJECT,  /* subject id -> pseudonym, and the sealed subject id */
+	KEYS_REQUEST,  /* request id -> pseudonym, and the remembered reply */
+	KEYS_TEMPLATE, /* templates handed out by Extract */
+	KEYS_ROTATION, /* the seed of a gallery's rotation */
+	KEYS_USES
+};
+
+struct keys;
+
+/* Reads a 32-byte key from a file that only its owner can read. */
+int keys_open(const char *path, struct keys **out) BM_MUST_CHECK;
+void keys_close(struct keys *keys);
+
+/* A value that changes with the key, to recognise a store made under another. */
+void keys_fingerprint(const struct keys *keys, uint8_t out[16]);
+
+/* HMAC-SHA256 of the parts, each preceded by its length, under the use's key. */
+void keys_pseudonym(const struct keys *keys, enum keys_use use, const struct bytes *parts, size_t n,
+		    uint8_t out[KEYS_PSEUDONYM_LEN]);
+
+/*
+ * AES-256-GCM under the use's key with a random nonce. context is authenticated
+ * and not stored. out has room for in.len + KEYS_SEAL_OVERHEAD bytes.
+ */
+int keys_seal(const struct keys *keys, enum keys_use use, struct bytes context, struct bytes in,
+	      uint8_t *out) BM_MUST_CHECK;
+/* The reverse; out has room for in.len - KEYS_SEAL_OVERHEAD. BM_ETEMPLATE if altered. */
+int keys_unseal(const struct keys *keys, enum keys_use use, struct bytes context, struct bytes in,
+		uint8_t *out) BM_MUST_CHECK;
+
+#endif

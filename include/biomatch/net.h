@@ -1,0 +1,110 @@
+/*
+ * The gRPC server transport: TCP, TLS 1.3 with required client certificates,
+ * HTTP/2, gRPC framing, deadlines, cancellation, flow control and drain. It
+ * moves messages as bytes and knows nothing of what they say.
+ *
+ * Each loop thread owns an event_base and its connections for life.
+ *
+ * Thread: handler callbacks run on the loop thread of the call's connection and
+ * must not block. net_call_send and net_call_finish may be called from any
+ * thread.
+ * Errors: those of a call become gRPC statuses; those of a connection close it.
+ * Owns: a net_call lives until net_call_finish, which every opened call gets
+ * exactly once, cancelled or not; after it the handler must not touch the call.
+ */
+#ifndef BIOMATCH_NET_H
+#define BIOMATCH_NET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "biomatch/bytes.h"
+#include "biomatch/error.h"
+
+#define NET_PEER_MAX        256
+#define NET_TRACEPARENT_LEN 55
+
+struct net_server;
+struct net_call;
+
+/* Who is at the other end, fixed by the TLS handshake. */
+struct net_peer {
+	char uri[NET_PEER_MAX]; /* the certificate's SAN URI "biomatch://..."; "" if none */
+	char serial[64];        /* certificate serial number, hexadecimal */
+	int64_t not_after_ms;   /* end of the certificate's validity */
+};
+
+/* A status to end a call with. */
+struct net_status {
+	enum grpc_status code;
+	const char *message;  /* plain text, percent-encoded on the wire; NULL for none */
+	struct bytes details; /* google.rpc.Status for grpc-status-details-bin, or empty */
+};
+
+struct net_handler {
+	void *ctx;
+	/*
+	 * A call's headers arrived. Returns the handler's own state for it, or NULL to
+	 * answer UNIMPLEMENTED. max_message may be lowered from the server's limit.
+	 */
+	void *(*open)(void *ctx, struct net_call *call, const char *path, size_t *max_message);
+	/* One whole message. data is malloc'ed and becomes the handler's. */
+	void (*message)(void *ctx, void *state, uint8_t *data, size_t len);
+	/* The client will send no more. */
+	void (*half_close)(void *ctx, void *state);
+	/* The client is gone or gave up; net_call_finish is still owed. */
+	void (*cancel)(void *ctx, void *state);
+};
+
+struct net_options {
+	const char *listen; /* "host:port", port 0 for any; or "fd:N" for a listening socket */
+	const char *certificate, *private_key, *client_ca; /* PEM files */
+	unsigned threads;
+	unsigned max_connections;
+	unsigned max_streams;        /* per connection */
+	size_t max_message;          /* bytes of one request message */
+	size_t max_connection_bytes; /* queued and partial, per connection */
+	size_t max_total_bytes;      /* the same, over all connections */
+	uint32_t handshake_ms;       /* absolute limit from accept to TLS done */
+	uint32_t idle_ms;            /* a connection without calls is closed after it */
+	uint32_t request_ms;         /* absolute limit from a call's headers to its last byte */
+};
+
+int net_server_open(const struct net_options *options, const struct net_handler *handler,
+		    struct net_server **out, char message[256]) BM_MUST_CHECK;
+/* The port bound, for a listen port of 0. */
+uint16_t net_server_port(const struct net_server *server);
+/* Reads the certificates again; connections that are open keep theirs. */
+int net_server_reload(struct net_server *server, const struct net_options *options,
+		      char message[256]) BM_MUST_CHECK;
+/*
+ * Stops accepting, sends GOAWAY, lets calls finish for up to wait_ms, then closes
+ * what is left (calls still open are cancelled).
+ */
+void net_server_drain(struct net_server *server, uint32_t wait_ms);
+/* Ends the threads. Every call must have been finished. */
+void net_server_close(struct net_server *server);
+
+/* Facts of a call, valid from open to finish. */
+const struct net_peer *net_call_peer(const struct net_call *call);
+/* Monotonic deadline from grpc-timeout; CLOCK_FOREVER for none. */
+int64_t net_call_deadline(const struct net_call *call);
+/* The W3C traceparent header, "" where there is none or it is malformed. */
+const char *net_call_traceparent(const struct net_call *call);
+/* True once nobody waits for the answer. Any thread. */
+bool net_call_cancelled(const struct net_call *call);
+
+/* Sends one message; data is malloc'ed and becomes net's. Any thread. */
+void net_call_send(struct net_call *call, uint8_t *data, size_t len);
+/* Ends the call; strings and bytes are copied. Any thread. The call is gone. */
+void net_call_finish(struct net_call *call, const struct net_status *status);
+
+struct net_stat {
+	unsigned connections, handshaking;
+	uint64_t accepted, handshake_failures, calls, bytes_held;
+	unsigned calls_open;
+};
+void net_server_stat(struct net_server *server, struct net_stat *out);
+
+#endif

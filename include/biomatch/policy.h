@@ -1,0 +1,81 @@
+/*
+ * Policy: which endpoint may do what, under which purpose, how strictly. What no
+ * purpose allows is denied.
+ *
+ * Thread: a policy is immutable once open; any thread.
+ * Errors: BM_ECONF with file, line and reason in the message; BM_EPEER,
+ * BM_EPURPOSE, BM_EDENIED from policy_decide.
+ * Owns: all strings, until policy_close.
+ */
+#ifndef BIOMATCH_POLICY_H
+#define BIOMATCH_POLICY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "biomatch/batch.h"
+#include "biomatch/error.h"
+#include "biomatch/pack.h"
+
+#define POLICY_MESSAGE_LEN 512
+
+/* What an endpoint may be allowed to do. */
+enum policy_operation {
+	POLICY_VERIFY,
+	POLICY_COMPARE,
+	POLICY_IDENTIFY,
+	POLICY_ENROL,
+	POLICY_READ,   /* GetSubject */
+	POLICY_DELETE, /* DeleteEncounter, DeleteSubject */
+	POLICY_ANALYSE,
+	POLICY_EXTRACT,
+	POLICY_ADMIN, /* galleries */
+	POLICY_OPERATIONS
+};
+
+/* The name used in policy files: "verify", "compare", ... */
+const char *policy_operation_name(enum policy_operation operation);
+
+/* An endpoint, from its certificate: biomatch://deployment/site/class/number. */
+struct policy_endpoint {
+	char deployment[64], site[64], class[64], number[32];
+};
+/* BM_EPEER for anything else. Parts are 1 or more of a-z A-Z 0-9 '-' '_' '.'. */
+int policy_endpoint_parse(const char *uri, struct policy_endpoint *out) BM_MUST_CHECK;
+
+/* What one purpose allows. */
+struct policy_purpose {
+	const char *name;
+	const char *legal_basis;
+	const char *const *classes; /* endpoint classes; "*" for every one */
+	size_t n_classes;
+	const char *const *galleries; /* "*" for every one */
+	size_t n_galleries;
+	uint32_t operations; /* 1 << enum policy_operation */
+	double target_fmr;   /* Verify, Compare */
+	double target_fpir;  /* Identify and the duplicate check; over the whole gallery */
+	unsigned max_candidates;
+	bool raw_scores;
+	enum batch_priority priority;
+};
+
+struct policy;
+
+/*
+ * Reads and checks a policy file against the pack's calibration: a target that
+ * it cannot support is refused with the smallest that it can.
+ */
+int policy_open(const char *path, const struct pack *pack, struct policy **out,
+		char message[POLICY_MESSAGE_LEN]) BM_MUST_CHECK;
+void policy_close(struct policy *policy);
+
+/*
+ * The purpose, when it lets this endpoint do this. gallery is NULL where the
+ * operation names none.
+ */
+int policy_decide(const struct policy *policy, const char *peer_uri, const char *purpose,
+		  enum policy_operation operation, const char *gallery,
+		  const struct policy_purpose **out) BM_MUST_CHECK;
+
+#endif

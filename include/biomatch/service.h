@@ -1,0 +1,82 @@
+/*
+ * The RPCs: a table of paths, and a call that moves from thread to thread by
+ * pointer. The transport is whoever opens calls; in the daemon that is net, in
+ * the loopback tests the test.
+ *
+ * Thread: call_open, _message, _half_close and _cancel from one thread per call;
+ * the sink's functions are called from any thread.
+ * Owns: a call belongs to the service from open until it has called
+ * sink->finish, which it does exactly once for every call opened.
+ */
+#ifndef BIOMATCH_SERVICE_H
+#define BIOMATCH_SERVICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "biomatch/bytes.h"
+#include "biomatch/db.h"
+#include "biomatch/error.h"
+#include "biomatch/faceworker.h"
+#include "biomatch/gallery.h"
+#include "biomatch/keys.h"
+#include "biomatch/pack.h"
+#include "biomatch/policy.h"
+#include "biomatch/writer.h"
+
+struct service;
+struct service_call;
+
+struct service_options {
+	struct db *db;
+	struct gallery_store *store;
+	struct writer *writer;
+	const struct keys *keys;
+	const struct pack *pack;
+	struct policy *policy; /* becomes the service's */
+	struct faceworker_options worker;
+	unsigned face_threads, read_threads, scan_threads;
+	size_t queue; /* calls waiting in each pool */
+	bool reflection;
+	const char *version;
+};
+
+/* How answers go back. */
+struct service_sink {
+	void *ctx;
+	/* One reply message; data is malloc'ed and becomes the sink's. */
+	void (*send)(void *ctx, uint8_t *data, size_t len);
+	/* The end; details is a packed google.rpc.Status or empty, borrowed. */
+	void (*finish)(void *ctx, enum grpc_status status, const char *message,
+		       struct bytes details);
+	/* True once nobody waits. */
+	bool (*cancelled)(void *ctx);
+};
+
+/* Facts of a call, copied by open. */
+struct service_peer {
+	const char *uri;
+	const char *traceparent;
+	int64_t deadline_ns; /* monotonic, CLOCK_FOREVER for none */
+};
+
+int service_open(const struct service_options *options, struct service **out) BM_MUST_CHECK;
+/* Health answers NOT_SERVING from here on; calls are still served. */
+void service_drain(struct service *service);
+/* Waits for the calls that are open and ends the pools. */
+void service_close(struct service *service);
+
+/* Takes a new policy for calls opened from here on. */
+void service_set_policy(struct service *service, struct policy *policy);
+
+/* NULL when the path is no RPC. */
+struct service_call *service_call_open(struct service *service, const char *path,
+				       const struct service_peer *peer,
+				       const struct service_sink *sink);
+/* One request message; data is malloc'ed and becomes the service's. */
+void service_call_message(struct service_call *call, uint8_t *data, size_t len);
+void service_call_half_close(struct service_call *call);
+void service_call_cancel(struct service_call *call);
+
+#endif

@@ -1,0 +1,197 @@
+#include "biomatch/log.h"
+
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <systemd/sd-journal.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LOG_MAX_FIELDS 16
+#define LOG_TEXT       2048
+
+static _Atomic int level_now = LOG_LEVEL_INFO;
+
+static const struct {
+	const char *name;
+	enum log_level level;
+} levels[] = {
+	{"error", LOG_LEVEL_ERROR}, {"warning", LOG_LEVEL_WARNING}, {"notice", LOG_LEVEL_NOTICE},
+	{"info", LOG_LEVEL_INFO},   {"debug", LOG_LEVEL_DEBUG},
+};
+
+#define LEVELS (sizeof(levels) / sizeof(levels[0]))
+
+void log_set_level(enum log_level level)
+{
+	atomic_store(&level_now, (int)level);
+}
+
+enum log_level log_get_level(void)
+{
+	return (enum log_level)atomic_load(&level_now);
+}
+
+int log_level_parse(const char *name, enum log_level *level)
+{
+	for (size_t i = 0; i < LEVELS; i++) {
+		if (!strcmp(name, levels[i].name)) {
+			*level = levels[i].level;
+			return 0;
+		}
+	}
+	return BM_EINVAL;
+}
+
+static const char *level_name(enum log_level level)
+{
+	for (size_t i = 0; i < LEVELS; i++) {
+		if (levels[i].level == level)
+			return levels[i].name;
+	}
+	return "info";
+}
+
+/*
+ * systemd sets JOURNAL_STREAM to the device and inode of the stream it connects;
+ * where standard error is that stream, the journal takes fields directly.
+ */
+static bool journal_connected(void)
+{
+	const char *stream = getenv("JOURNAL_STREAM");
+	unsigned long long device, inode;
+	struct stat st;
+
+	return stream && sscanf(stream, "%llu:%llu", &device, &inode) == 2 &&
+	       !fstat(STDERR_FILENO, &st) && st.st_dev == device && st.st_ino == inode;
+}
+
+/* A field of a log line while it is written; both strings end with NUL. */
+struct field {
+	char *key, *value;
+};
+
+/* Stands between fields while they are formatted, so that a value may hold spaces. */
+#define FIELD_BREAK '\x1f'
+
+/* Formats all fields at once and cuts the text where the format had its spaces. */
+static size_t format_fields(const char *format, va_list args, struct field *out, char *text)
+{
+	char broken[512];
+	size_t n = 0, len = strlen(format);
+
+	if (len >= sizeof(broken))
+		return 0;
+	for (size_t i = 0; i <= len; i++)
+		broken[i] = format[i] == ' ' ? FIELD_BREAK : format[i];
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+	vsnprintf(text, LOG_TEXT, broken, args);
+#pragma GCC diagnostic pop
+	for (char *p = text; p && *p && n < LOG_MAX_FIELDS; n++) {
+		char *next = strchr(p, FIELD_BREAK), *equals;
+
+		if (next)
+			*next++ = '\0';
+		equals = strchr(p, '=');
+		if (!equals)
+			break;
+		*equals = '\0';
+		out[n] = (struct field){p, equals + 1};
+		p = next;
+	}
+	return n;
+}
+
+static void put_json_string(FILE *f, const char *s)
+{
+	fputc('"', f);
+	for (; *s; s++) {
+		unsigned char c = (unsigned char)*s;
+
+		if (c == '"' || c == '\\')
+			fprintf(f, "\\%c", c);
+		else if (c < 0x20 || c >= 0x7f)
+			fprintf(f, "\\u%04x", c);
+		else
+			fputc(c, f);
+	}
+	fputc('"', f);
+}
+
+static void write_json(enum log_level level, const char *event, const struct field *fields,
+		       size_t n)
+{
+	char *line = NULL;
+	size_t len = 0;
+	FILE *f = open_memstream(&line, &len);
+	struct timespec now;
+	struct tm tm;
+
+	if (!f)
+		return;
+	clock_gettime(CLOCK_REALTIME, &now);
+	gmtime_r(&now.tv_sec, &tm);
+	fprintf(f, "{\"time\":\"%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ\",\"level\":\"%s\",\"event\":",
+		tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
+		now.tv_nsec / 1000000, level_name(level));
+	put_json_string(f, event);
+	for (size_t i = 0; i < n; i++) {
+		fputc(',', f);
+		put_json_string(f, fields[i].key);
+		fputc(':', f);
+		put_json_string(f, fields[i].value);
+	}
+	fputs("}\n", f);
+	if (!fclose(f)) {
+		/* One write a line, so that lines of different threads do not mix. */
+		ssize_t written = write(STDERR_FILENO, line, len);
+
+		(void)written; /* there is nowhere left to report it */
+	}
+	free(line);
+}
+
+/* The journal's names are upper-case. */
+static bool write_journal(enum log_level level, const char *event, const struct field *fields,
+			  size_t n)
+{
+	char text[LOG_MAX_FIELDS + 2][LOG_TEXT / 4];
+	struct iovec iov[LOG_MAX_FIELDS + 2];
+	int rows = 0;
+
+	snprintf(text[rows++], sizeof(text[0]), "PRIORITY=%d", (int)level);
+	snprintf(text[rows++], sizeof(text[0]), "MESSAGE=%s", event);
+	for (size_t i = 0; i < n; i++, rows++) {
+		snprintf(text[rows], sizeof(text[0]), "%s=%s", fields[i].key, fields[i].value);
+		for (char *c = text[rows]; *c && *c != '='; c++)
+			*c = *c >= 'a' && *c <= 'z' ? (char)(*c - 'a' + 'A') : *c;
+	}
+	for (int i = 0; i < rows; i++)
+		iov[i] = (struct iovec){text[i], strlen(text[i])};
+	return sd_journal_sendv(iov, rows) == 0;
+}
+
+void log_event(enum log_level level, const char *event, const char *format, ...)
+{
+	struct field fields[LOG_MAX_FIELDS];
+	char text[LOG_TEXT];
+	size_t n = 0;
+	va_list args;
+
+	if ((int)level > atomic_load_explicit(&level_now, memory_order_relaxed))
+		return;
+	if (format) {
+		va_start(args, format);
+		n = format_fields(format, args, fields, text);
+		va_end(args);
+	}
+	if (journal_connected() && write_journal(level, event, fields, n))
+		return;
+	write_json(level, event, fields, n);
+}
