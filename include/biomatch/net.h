@@ -55,6 +55,12 @@ struct net_handler {
 	void (*half_close)(void *ctx, void *state);
 	/* The client is gone or gave up; net_call_finish is still owed. */
 	void (*cancel)(void *ctx, void *state);
+	/*
+	 * The last callback of a call, exactly once, after net_call_finish took
+	 * effect: no other follows, and state may be freed. Until then any callback
+	 * may come, even while another thread finishes the call.
+	 */
+	void (*close)(void *ctx, void *state);
 };
 
 struct net_options {

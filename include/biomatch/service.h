@@ -5,8 +5,9 @@
  *
  * Thread: call_open, _message, _half_close and _cancel from one thread per call;
  * the sink's functions are called from any thread.
- * Owns: a call belongs to the service from open until it has called
- * sink->finish, which it does exactly once for every call opened.
+ * Owns: a call has two owners. The service lets go of it by calling
+ * sink->finish, exactly once for every call opened; the transport by
+ * service_call_release, after which it makes no further call on it.
  */
 #ifndef BIOMATCH_SERVICE_H
 #define BIOMATCH_SERVICE_H
@@ -62,8 +63,10 @@ struct service_peer {
 };
 
 int service_open(const struct service_options *options, struct service **out) BM_MUST_CHECK;
-/* Health answers NOT_SERVING from here on; calls are still served. */
+/* Health answers NOT_SERVING from here on, and its watchers are told and ended. */
 void service_drain(struct service *service);
+/* Looks at what health depends on and tells the watchers of a change; every second. */
+void service_tick(struct service *service);
 /* Waits for the calls that are open and ends the pools. */
 void service_close(struct service *service);
 
@@ -77,6 +80,9 @@ struct service_call *service_call_open(struct service *service, const char *path
 /* One request message; data is malloc'ed and becomes the service's. */
 void service_call_message(struct service_call *call, uint8_t *data, size_t len);
 void service_call_half_close(struct service_call *call);
+/* Nobody waits any more; the sink's finish is still called. */
 void service_call_cancel(struct service_call *call);
+/* The transport's last touch; may come before or after the sink's finish. */
+void service_call_release(struct service_call *call);
 
 #endif
