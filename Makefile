@@ -97,6 +97,9 @@ $B/obj/%.cpp.o: src/%.cpp | $(GEN)/stamp
 	@mkdir -p $(@D)
 	$(CXX) $(CPPFLAGS) -isystem /usr/include/opencv4 $(CXXFLAGS) -c $< -o $@
 
+$B/obj/wire/descriptors.c.o: CFLAGS += -Wa,-I$(GEN)
+$B/obj/wire/descriptors.c.o: $(GEN)/descriptor_set.pb
+
 # One archive a module; wire carries the generated messages.
 define module_rule
 $B/lib/lib$1.a: $(call objects,$1) $(if $(filter wire,$1),$(GEN_OBJ))
