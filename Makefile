@@ -15,6 +15,8 @@ TOOL    := $(if $(findstring clang,$(CC)),-clang,)
 B       := build/$(MODE)$(TOOL)
 GEN     := build/gen
 PREFIX  ?= /usr/local
+# V=1 shows the commands.
+Q       := $(if $(V),,@)
 DESTDIR ?=
 
 include deps.mk
@@ -52,7 +54,8 @@ sources = $(wildcard src/$1/*.c) $(wildcard src/$1/*.cpp)
 objects = $(patsubst src/%,$B/obj/%.o,$(call sources,$1))
 
 PROTOS   := $(shell cd proto && find . -name '*.proto' | sed 's|^\./||' | sort)
-GOOGLE   := google/protobuf/any.proto google/protobuf/timestamp.proto google/protobuf/duration.proto
+GOOGLE   := google/protobuf/any.proto google/protobuf/timestamp.proto google/protobuf/duration.proto \
+            google/protobuf/descriptor.proto
 GEN_C    := $(patsubst %.proto,$(GEN)/%.pb-c.c,$(PROTOS) $(GOOGLE))
 GEN_OBJ  := $(patsubst $(GEN)/%.c,$B/obj/gen/%.o,$(GEN_C))
 
@@ -71,15 +74,16 @@ setup: ## install packages, the model pack and the sample photographs (root or s
 
 $(GEN)/%.pb-c.c: proto/%.proto
 	@mkdir -p $(GEN)
-	protoc -Iproto -I/usr/include --c_out=$(GEN) $<
+	@echo '  PROTOC  $<'
+	$(Q)protoc -Iproto -I/usr/include --c_out=$(GEN) $<
 
 $(GEN)/google/protobuf/%.pb-c.c:
 	@mkdir -p $(GEN)
-	protoc -I/usr/include --c_out=$(GEN) google/protobuf/$*.proto
+	$(Q)protoc -I/usr/include --c_out=$(GEN) google/protobuf/$*.proto
 
 $(GEN)/descriptor_set.pb: $(addprefix proto/,$(PROTOS))
 	@mkdir -p $(GEN)
-	protoc -Iproto -I/usr/include --include_imports --include_source_info \
+	$(Q)protoc -Iproto -I/usr/include --include_imports --include_source_info \
 		--descriptor_set_out=$@ $(PROTOS)
 
 $(GEN)/stamp: $(GEN_C) $(GEN)/descriptor_set.pb
@@ -87,15 +91,17 @@ $(GEN)/stamp: $(GEN_C) $(GEN)/descriptor_set.pb
 
 $B/obj/gen/%.o: $(GEN)/%.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) -std=gnu11 -g $(OPT_$(MODE)) -fPIC -w -c $< -o $@
+	$(Q)$(CC) $(CPPFLAGS) -std=gnu11 -g $(OPT_$(MODE)) -fPIC -w -c $< -o $@
 
 $B/obj/%.c.o: src/%.c | $(GEN)/stamp
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) $(CFLAGS_$(notdir $*)) -c $< -o $@
+	@echo '  CC      $<'
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(CFLAGS_$(notdir $*)) -c $< -o $@
 
 $B/obj/%.cpp.o: src/%.cpp | $(GEN)/stamp
 	@mkdir -p $(@D)
-	$(CXX) $(CPPFLAGS) -isystem /usr/include/opencv4 $(CXXFLAGS) -c $< -o $@
+	@echo '  CXX     $<'
+	$(Q)$(CXX) $(CPPFLAGS) -isystem /usr/include/opencv4 $(CXXFLAGS) -c $< -o $@
 
 $B/obj/wire/descriptors.c.o: CFLAGS += -Wa,-I$(GEN)
 $B/obj/wire/descriptors.c.o: $(GEN)/descriptor_set.pb
@@ -105,10 +111,10 @@ define module_rule
 $B/lib/lib$1.a: $(call objects,$1) $(if $(filter wire,$1),$(GEN_OBJ))
 	@mkdir -p $$(@D)
 	@rm -f $$@
-	ar rcs $$@ $$^
+	$(Q)ar rcs $$@ $$^
 $B/layers/$1.so: $B/lib/lib$1.a $(foreach d,$(call linked,$1),$B/lib/lib$d.a)
 	@mkdir -p $$(@D)
-	$(CC) -shared -o $$@ $(LDFLAGS) -Wl,--no-undefined -Wl,--whole-archive $B/lib/lib$1.a \
+	$(Q)$(CC) -shared -o $$@ $(LDFLAGS) -Wl,--no-undefined -Wl,--whole-archive $B/lib/lib$1.a \
 		-Wl,--no-whole-archive -Wl,--start-group $(foreach d,$(call linked,$1),$B/lib/lib$d.a) \
 		-Wl,--end-group $(call liblibs,$1) -lc
 endef
@@ -116,7 +122,8 @@ $(foreach m,$(MODULES),$(eval $(call module_rule,$m)))
 
 define program_rule
 $B/$1: $(call objects,$(DIR_$1)) $(foreach d,$(call linked,$(DIR_$1)),$B/lib/lib$d.a)
-	$(CC) -o $$@ $(LDFLAGS) -pie $(call objects,$(DIR_$1)) -Wl,--start-group \
+	@echo '  LINK    $$@'
+	$(Q)$(CC) -o $$@ $(LDFLAGS) -pie $(call objects,$(DIR_$1)) -Wl,--start-group \
 		$(foreach d,$(call linked,$(DIR_$1)),$B/lib/lib$d.a) -Wl,--end-group $(call liblibs,$(DIR_$1))
 endef
 $(foreach p,$(PROGRAMS),$(eval $(call program_rule,$p)))
@@ -132,7 +139,8 @@ test_libs     = $(foreach d,$(call test_module,$1) $(call linked,$(call test_mod
 define test_rule
 $B/tests/$1: tests/$1.c $(wildcard tests/support/*.h) $(call test_libs,$1)
 	@mkdir -p $$(@D)
-	$(CC) $(CPPFLAGS) -Itests/support $(CFLAGS) tests/$1.c -o $$@ $(LDFLAGS) -Wl,--start-group $(call test_libs,$1) \
+	@echo '  TEST    $$@'
+	$(Q)$(CC) $(CPPFLAGS) -Itests/support $(CFLAGS) tests/$1.c -o $$@ $(LDFLAGS) -Wl,--start-group $(call test_libs,$1) \
 		-Wl,--end-group $(call liblibs,$(call test_module,$1)) -lcmocka
 endef
 $(foreach t,$(patsubst tests/%.c,%,$(UNIT_SRC) $(LOOPBACK_SRC)),$(eval $(call test_rule,$t)))

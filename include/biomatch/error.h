@@ -86,6 +86,8 @@ enum grpc_status {
 	  "the gallery still holds subjects; delete them first")                                   \
 	X(EREUSED, "REQUEST_ID_REUSED", INVALID_ARGUMENT,                                          \
 	  "the request_id was used with another body; use a new one")                              \
+	X(ETARGET, "TARGET_UNSUPPORTED", FAILED_PRECONDITION,                                      \
+	  "the calibration cannot support the purpose's target rate over so many references")      \
 	X(ELIMIT, "LIMIT_REACHED", FAILED_PRECONDITION,                                            \
 	  "a limit on stored items is reached; remove some first")                                 \
                                                                                                    \
@@ -98,6 +100,7 @@ enum grpc_status {
 	  "the process analysing the picture failed on it; retry once")                            \
 	X(EWORKERTIME, "FACE_WORKER_TIMEOUT", UNAVAILABLE,                                         \
 	  "analysing the picture took too long and was stopped")                                   \
+	X(ENOSERVICE, "SERVICE_UNKNOWN", NOT_FOUND, "the server has no service of this name")      \
 	X(EUNIMPL, "METHOD_UNKNOWN", UNIMPLEMENTED, "the service has no such method")              \
                                                                                                    \
 	X(ENOMEM, "OUT_OF_MEMORY", RESOURCE_EXHAUSTED, "out of memory; retry later")               \

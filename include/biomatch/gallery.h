@@ -165,8 +165,9 @@ struct gallery_change {
 
 /* What a change did. */
 struct gallery_outcome {
-	uint32_t encounters;         /* deleted, or left after DELETE_ENCOUNTER */
-	struct gallery_info gallery; /* after CREATE */
+	uint32_t encounters;                       /* deleted, or left after DELETE_ENCOUNTER */
+	struct gallery_info gallery;               /* after CREATE */
+	char encounter[GALLERY_ENCOUNTER_MAX + 1]; /* after PUT: the id given or made */
 };
 
 /* The only function that changes stored galleries. */

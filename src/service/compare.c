@@ -1,0 +1,90 @@
+#include "biomatch/clock.h"
+#include "biomatch/score.h"
+#include "biomatch/v1/matching_service.pb-c.h"
+#include "match.h"
+#include "probe.h"
+
+struct compare {
+	struct probe probe, reference;
+};
+
+static int prepare(struct service_call *call)
+{
+	const Biomatch__V1__CompareRequest *request = (const void *)call->request;
+	struct compare *compare = call->state;
+	int error = call_allow(call, request->purpose, NULL);
+
+	if (!error)
+		error = probe_prepare(call, request->probe, "probe", &compare->probe);
+	if (!error)
+		error = probe_prepare(call, request->reference, "reference", &compare->reference);
+	return error;
+}
+
+static int run_probes(struct service_call *call, struct faceworker *worker)
+{
+	struct compare *compare = call->state;
+	int error = probe_run(call, worker, &compare->probe);
+
+	return error ? error : probe_run(call, worker, &compare->reference);
+}
+
+static int compare_embeddings(struct service_call *call, const struct compare *compare,
+			      const struct strictness *how, Biomatch__V1__CompareResponse *out)
+{
+	int finding = compare->probe.finding ? compare->probe.finding : compare->reference.finding;
+	float score;
+
+	if (finding) {
+		out->decision = BIOMATCH__V1__DECISION__DECISION_REFER;
+		out->reason = reason_of(finding);
+		out->reason_is_reference = !compare->probe.finding;
+		return 0;
+	}
+	score = score_dot(compare->probe.embedding, compare->reference.embedding,
+			  call->service->options.pack->dim);
+	out->decision = score >= how->threshold ? BIOMATCH__V1__DECISION__DECISION_MATCH
+						: BIOMATCH__V1__DECISION__DECISION_NO_MATCH;
+	out->band = score_band(call, how, score);
+	return raw_score(call, how, score, &out->raw);
+}
+
+static int decide(struct service_call *call, struct faceworker *worker)
+{
+	struct compare *compare = call->state;
+	Biomatch__V1__CompareResponse *out =
+		call_message(call, &biomatch__v1__compare_response__descriptor);
+	int64_t began = clock_monotonic_ns();
+	struct strictness how;
+	int error;
+
+	(void)worker;
+	if (!out)
+		return BM_ENOMEM;
+	error = strictness_of_comparison(call, &how);
+	if (!error)
+		error = compare_embeddings(call, compare, &how, out);
+	if (error)
+		return error;
+	call->times.match_ns += clock_monotonic_ns() - began;
+	out->basis = match_basis(call, &how, out->band ? 1 : 0);
+	out->probe = probe_report(call, &compare->probe);
+	out->reference = probe_report(call, &compare->reference);
+	out->times = stage_times(call);
+	call->response = &out->base;
+	return !out->basis || !out->probe || !out->reference || !out->times ? BM_ENOMEM : 0;
+}
+
+const struct rpc compare_rpc = {
+	.path = "/biomatch.v1.MatchingService/Compare",
+	.operation = POLICY_COMPARE,
+	.request = &biomatch__v1__compare_request__descriptor,
+	.response = &biomatch__v1__compare_response__descriptor,
+	.state_size = sizeof(struct compare),
+	.prepare = prepare,
+	.steps =
+		{
+			{CALL_FACE, run_probes},
+			{CALL_HERE, decide},
+		},
+};

@@ -1,0 +1,186 @@
+#include "biomatch/clock.h"
+#include "biomatch/v1/enrolment_service.pb-c.h"
+#include "probe.h"
+#include "search.h"
+#include "times.h"
+
+struct enrol {
+	struct probe reference;
+	struct search search; /* the duplicate check */
+	struct gallery_encounter encounter;
+};
+
+static int prepare_encounter(struct service_call *call, const Biomatch__V1__Encounter *from,
+			     struct gallery_encounter *to)
+{
+	int64_t now = clock_wall_ms();
+	int error;
+
+	to->captured_ms = now;
+	to->expires_ms = GALLERY_NEVER;
+	if (!from)
+		return 0;
+	error = call_check_text(call, "encounter.encounter_id", from->encounter_id, 0,
+				GALLERY_ENCOUNTER_MAX);
+	if (!error)
+		error = call_check_text(call, "encounter.encounter_type", from->encounter_type, 0,
+					GALLERY_TYPE_MAX);
+	if (!error)
+		error = call_check_text(call, "encounter.site", from->site, 0, GALLERY_SITE_MAX);
+	if (!error)
+		error = time_from_wire(call, "encounter.captured_at", from->captured_at, now,
+				       &to->captured_ms);
+	if (!error)
+		error = time_from_wire(call, "encounter.expires_at", from->expires_at,
+				       GALLERY_NEVER, &to->expires_ms);
+	if (!error && to->expires_ms <= now)
+		error = call_fail(call, BM_EINVAL, "encounter.expires_at",
+				  "the encounter would already be expired");
+	if (error)
+		return error;
+	strcpy(to->id, from->encounter_id);
+	strcpy(to->type, from->encounter_type);
+	strcpy(to->site, from->site);
+	return 0;
+}
+
+static int prepare(struct service_call *call)
+{
+	Biomatch__V1__EnrolRequest *request = (void *)call->request;
+	struct enrol *enrol = call->state;
+	int error = call_check_text(call, "gallery", request->gallery, 1, GALLERY_NAME_MAX);
+
+	if (!error)
+		error = call_check_text(call, "subject_id", request->subject_id, 1,
+					GALLERY_SUBJECT_MAX);
+	if (!error)
+		error = call_allow(call, request->purpose, request->gallery);
+	if (!error)
+		error = call_check_request_id(call, request->request_id);
+	if (!error)
+		error = prepare_encounter(call, request->encounter, &enrol->encounter);
+	if (!error)
+		error = probe_prepare(call, request->reference, "reference", &enrol->reference);
+	if (error)
+		return error;
+	enrol->search = (struct search){
+		.names = &request->gallery,
+		.n_names = 1,
+		.field = "gallery",
+		.max_candidates = call->purpose->max_candidates,
+		.other_than = request->subject_id,
+	};
+	call->searches = request->refuse_duplicates;
+	return 0;
+}
+
+static int run_reference(struct service_call *call, struct faceworker *worker)
+{
+	struct enrol *enrol = call->state;
+	int error = probe_run(call, worker, &enrol->reference);
+
+	enrol->search.embedding = enrol->reference.embedding;
+	return error;
+}
+
+static int search_duplicates(struct service_call *call, struct faceworker *worker)
+{
+	struct enrol *enrol = call->state;
+
+	(void)worker;
+	return enrol->reference.finding ? 0 : search_run(call, &enrol->search);
+}
+
+/*
+ * What was enrolled between the search and this transaction is searched now:
+ * every such row is at or above next_row, and no other write can come between.
+ */
+static int search_newcomers(struct service_call *call, struct db_txn *txn, struct search *search)
+{
+	struct gallery_search how = {
+		.probe = search->embedding,
+		.dim = call->service->options.pack->dim,
+		.threshold = search->how.threshold,
+		.max_candidates = search->max_candidates,
+		.now_ms = clock_wall_ms(),
+		.other_than = search->other_than,
+		.from_row = search->next_row,
+	};
+	struct gallery_result result = {0};
+	int error = gallery_identify_in(call->service->options.store, txn, &how, search->names[0],
+					&call->arena, &result);
+
+	return error ? error : search_merge(call, search, search->names[0], &result);
+}
+
+static int put(struct service_call *call, struct db_txn *txn, Biomatch__V1__EnrolResponse *out)
+{
+	const Biomatch__V1__EnrolRequest *request = (const void *)call->request;
+	struct enrol *enrol = call->state;
+	struct gallery_outcome *outcome = call_alloc(call, sizeof(*outcome));
+	struct gallery_change change = {
+		.kind = GALLERY_PUT,
+		.gallery = request->gallery,
+		.subject = request->subject_id,
+		.encounter = enrol->encounter,
+		.embedding = enrol->reference.embedding,
+		.dim = call->service->options.pack->dim,
+		.now_ms = clock_wall_ms(),
+	};
+	int error;
+
+	if (!outcome)
+		return BM_ENOMEM;
+	change.encounter.enrolled_ms = change.now_ms;
+	error = gallery_apply(call->service->options.store, txn, &change, outcome);
+	if (error)
+		return call_fail(call, error, NULL, NULL);
+	out->outcome = BIOMATCH__V1__ENROL_OUTCOME__ENROL_OUTCOME_CREATED;
+	out->encounter_id = outcome->encounter;
+	return 0;
+}
+
+static int apply(struct service_call *call, struct db_txn *txn)
+{
+	struct enrol *enrol = call->state;
+	struct search *search = &enrol->search;
+	Biomatch__V1__EnrolResponse *out =
+		call_message(call, &biomatch__v1__enrol_response__descriptor);
+	int error = 0;
+
+	if (!out)
+		return BM_ENOMEM;
+	call->response = &out->base;
+	if (enrol->reference.finding) {
+		out->outcome = BIOMATCH__V1__ENROL_OUTCOME__ENROL_OUTCOME_REFER;
+		out->reason = reason_of(enrol->reference.finding);
+	} else {
+		if (call->searches)
+			error = search_newcomers(call, txn, search);
+		if (!error && !search->n_found)
+			error = put(call, txn, out);
+		if (!error && search->n_found) {
+			out->outcome = BIOMATCH__V1__ENROL_OUTCOME__ENROL_OUTCOME_DUPLICATE;
+			error = search_candidates(call, search, &out->candidates);
+			out->n_candidates = search->n_found;
+		}
+	}
+	if (error)
+		return error;
+	if (search->compared)
+		out->basis = match_basis(call, &search->how, search->compared);
+	out->probe = probe_report(call, &enrol->reference);
+	out->times = stage_times(call);
+	return !out->probe || !out->times || (search->compared && !out->basis) ? BM_ENOMEM : 0;
+}
+
+const struct rpc enrol_rpc = {
+	.path = "/biomatch.v1.EnrolmentService/Enrol",
+	.operation = POLICY_ENROL,
+	.request = &biomatch__v1__enrol_request__descriptor,
+	.response = &biomatch__v1__enrol_response__descriptor,
+	.state_size = sizeof(struct enrol),
+	.prepare = prepare,
+	.steps = {{CALL_FACE, run_reference}, {CALL_SCAN, search_duplicates}},
+	.apply = apply,
+};

@@ -1,0 +1,84 @@
+#include "match.h"
+
+#include <math.h>
+
+static int threshold_for(struct service_call *call, double fmr, struct strictness *out)
+{
+	double smallest;
+
+	if (!pack_threshold(call->service->options.pack, fmr, &out->threshold, &smallest))
+		return 0;
+	return call_failf(call, BM_ETARGET, NULL,
+			  "the target needs a false match rate of %.3g for each comparison, the "
+			  "calibration supports %.3g; ask for a larger target or a larger "
+			  "calibration",
+			  fmr, smallest);
+}
+
+int strictness_of_comparison(struct service_call *call, struct strictness *out)
+{
+	out->rate = call->purpose->target_fmr;
+	return threshold_for(call, out->rate, out);
+}
+
+int strictness_of_search(struct service_call *call, uint64_t n, struct strictness *out)
+{
+	out->rate = call->purpose->target_fpir;
+	return threshold_for(call, -expm1(log1p(-out->rate) / (double)(n ? n : 1)), out);
+}
+
+Biomatch__V1__ScoreBand score_band(const struct service_call *call, const struct strictness *how,
+				   float score)
+{
+	const struct pack *pack = call->service->options.pack;
+
+	if (score >= how->threshold)
+		return score >= pack->band_mate ? BIOMATCH__V1__SCORE_BAND__SCORE_BAND_MATE
+						: BIOMATCH__V1__SCORE_BAND__SCORE_BAND_ABOVE;
+	return score < pack->band_stranger ? BIOMATCH__V1__SCORE_BAND__SCORE_BAND_STRANGER
+					   : BIOMATCH__V1__SCORE_BAND__SCORE_BAND_BELOW;
+}
+
+int raw_score(struct service_call *call, const struct strictness *how, float score,
+	      Biomatch__V1__RawScore **out)
+{
+	*out = NULL;
+	if (!call->purpose->raw_scores)
+		return 0;
+	*out = call_message(call, &biomatch__v1__raw_score__descriptor);
+	if (!*out)
+		return BM_ENOMEM;
+	(*out)->score = score;
+	(*out)->threshold = how->threshold;
+	return 0;
+}
+
+Biomatch__V1__MatchBasis *match_basis(struct service_call *call, const struct strictness *how,
+				      uint64_t compared)
+{
+	const struct pack *pack = call->service->options.pack;
+	Biomatch__V1__MatchBasis *out = call_message(call, &biomatch__v1__match_basis__descriptor);
+
+	if (!out)
+		return NULL;
+	out->model = (char *)(uintptr_t)pack->model;
+	out->calibration_id = (char *)(uintptr_t)pack->calibration_id;
+	out->target_rate = how->rate;
+	out->compared = compared;
+	return out;
+}
+
+int find_gallery(struct service_call *call, struct gallery_snapshot *snapshot, const char *name,
+		 const char *field, struct gallery_info *out)
+{
+	const char *model = call->service->options.pack->model;
+	int error = gallery_find(snapshot, name, out);
+
+	if (error)
+		return call_fail(call, error, error == BM_ENOGALLERY ? field : NULL, NULL);
+	if (strcmp(out->model, model))
+		return call_failf(call, BM_EMODEL, field,
+				  "the gallery holds templates of model %.64s, the service runs %s",
+				  out->model, model);
+	return 0;
+}

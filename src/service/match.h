@@ -1,0 +1,39 @@
+/*
+ * What every comparison shares: the threshold of the purpose, the band, the raw
+ * score where it is allowed, and the basis told with each decision.
+ */
+#ifndef SERVICE_MATCH_H
+#define SERVICE_MATCH_H
+
+#include "biomatch/v1/common.pb-c.h"
+#include "call.h"
+
+/* How strictly a call compares. */
+struct strictness {
+	double rate; /* the purpose's target */
+	float threshold;
+};
+
+/* For Verify and Compare: the purpose's target FMR. */
+int strictness_of_comparison(struct service_call *call, struct strictness *out);
+/*
+ * For a search of n references: the per-comparison FMR f that meets the
+ * purpose's FPIR, 1 - (1 - f)^n = FPIR (ISO/IEC 19795-1, independent
+ * comparisons). BM_ETARGET where the calibration's sample cannot support it.
+ */
+int strictness_of_search(struct service_call *call, uint64_t n, struct strictness *out);
+
+/* The coarse band of a score. */
+Biomatch__V1__ScoreBand score_band(const struct service_call *call, const struct strictness *how,
+				   float score);
+/* The exact score, or *out NULL where the purpose may not see it. */
+int raw_score(struct service_call *call, const struct strictness *how, float score,
+	      Biomatch__V1__RawScore **out);
+/* What was compared, and how strictly; NULL when memory is out. */
+Biomatch__V1__MatchBasis *match_basis(struct service_call *call, const struct strictness *how,
+				      uint64_t compared);
+/* Finds a gallery of the service's model. */
+int find_gallery(struct service_call *call, struct gallery_snapshot *snapshot, const char *name,
+		 const char *field, struct gallery_info *out);
+
+#endif

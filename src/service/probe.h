@@ -1,0 +1,39 @@
+/*
+ * Probes: from the request's picture or template to an embedding.
+ */
+#ifndef SERVICE_PROBE_H
+#define SERVICE_PROBE_H
+
+#include "biomatch/v1/common.pb-c.h"
+#include "call.h"
+
+/* One picture or template of a call. */
+struct probe {
+	const char *field; /* its path in the request */
+	struct bytes picture;
+	struct bytes sealed;        /* a template's data */
+	struct face_report *report; /* NULL for a template */
+	const float *embedding;     /* NULL where finding is set */
+	int finding;                /* 0, or BM_E* of the face */
+};
+
+/* Checks the request's probe; on the transport's thread. */
+int probe_prepare(struct service_call *call, const Biomatch__V1__Probe *from, const char *field,
+		  struct probe *probe);
+/* The same for RPCs that take pictures only. */
+int probe_prepare_image(struct service_call *call, const Biomatch__V1__Image *from,
+			const char *field, struct probe *probe);
+/* Computes or unseals the embedding. A finding is not an error. */
+int probe_run(struct service_call *call, struct faceworker *worker, struct probe *probe);
+
+/* What was seen; NULL when memory is out. */
+Biomatch__V1__ProbeReport *probe_report(struct service_call *call, const struct probe *probe);
+/* Seals an embedding for the caller. */
+int probe_seal(struct service_call *call, const float *embedding, Biomatch__V1__Template **out);
+
+/* The Reason of a finding. */
+Biomatch__V1__Reason reason_of(int finding);
+/* Where the time went. */
+Biomatch__V1__StageTimes *stage_times(struct service_call *call);
+
+#endif

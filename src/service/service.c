@@ -1,0 +1,175 @@
+#include <stddef.h>
+#include <stdlib.h>
+
+#include "biomatch/clock.h"
+#include "biomatch/log.h"
+#include "call.h"
+#include "health.h"
+#include "reflection.h"
+
+static struct service_call *call_of_item(const struct batch_item *item)
+{
+	return (void *)((uintptr_t)item - offsetof(struct service_call, item));
+}
+
+static void run(struct batch_item *item, enum call_pool here, struct faceworker *worker)
+{
+	struct service_call *call = call_of_item(item);
+
+	call->times.queue_ns += clock_monotonic_ns() - item->queued_ns;
+	call_advance(call, here, worker);
+}
+
+static void run_face(void *ctx, void *state, struct batch_item *item)
+{
+	(void)ctx;
+	run(item, CALL_FACE, state);
+}
+
+static void run_read(void *ctx, void *state, struct batch_item *item)
+{
+	(void)ctx;
+	(void)state;
+	run(item, CALL_READ, NULL);
+}
+
+static void run_scan(void *ctx, void *state, struct batch_item *item)
+{
+	(void)ctx;
+	(void)state;
+	run(item, CALL_SCAN, NULL);
+}
+
+static void drop(void *ctx, struct batch_item *item, int error)
+{
+	(void)ctx;
+	call_finish(call_of_item(item), error);
+}
+
+static bool cancelled(void *ctx, const struct batch_item *item)
+{
+	(void)ctx;
+	return call_given_up(call_of_item(item));
+}
+
+static int start_face(void *ctx, unsigned index, void **state)
+{
+	struct service *service = ctx;
+
+	(void)index;
+	return faceworker_open(&service->options.worker, (struct faceworker **)state);
+}
+
+static void stop_face(void *ctx, void *state)
+{
+	(void)ctx;
+	faceworker_close(state);
+}
+
+static int ready_face(void *ctx, void *state)
+{
+	(void)ctx;
+	return faceworker_ready(state);
+}
+
+static int open_pools(struct service *service)
+{
+	const struct service_options *options = &service->options;
+	struct batch_pool_options pool = {
+		.capacity = options->queue,
+		.ctx = service,
+		.drop = drop,
+		.cancelled = cancelled,
+	};
+	int error;
+
+	pool.name = "read";
+	pool.threads = options->read_threads;
+	pool.run = run_read;
+	error = batch_pool_open(&pool, &service->read);
+	if (error)
+		return error;
+	pool.name = "scan";
+	pool.threads = options->scan_threads;
+	pool.run = run_scan;
+	error = batch_pool_open(&pool, &service->scan);
+	if (error)
+		return error;
+	pool.name = "face";
+	pool.threads = options->face_threads;
+	pool.run = run_face;
+	pool.start = start_face;
+	pool.stop = stop_face;
+	pool.ready = ready_face;
+	return batch_pool_open(&pool, &service->face);
+}
+
+static void close_pools(struct service *service)
+{
+	if (service->face)
+		batch_pool_close(service->face);
+	if (service->scan)
+		batch_pool_close(service->scan);
+	if (service->read)
+		batch_pool_close(service->read);
+}
+
+int service_open(const struct service_options *options, struct service **out)
+{
+	struct service *service = calloc(1, sizeof(*service));
+	struct policy_ref *policy = malloc(sizeof(*policy));
+	int error = BM_ENOMEM;
+
+	if (!service || !policy)
+		goto out;
+	service->options = *options;
+	policy->policy = options->policy;
+	atomic_init(&policy->refs, 1);
+	service->policy = policy;
+	pthread_mutex_init(&service->lock, NULL);
+	pthread_cond_init(&service->idle, NULL);
+	error = reflection_open(&service->reflection);
+	if (!error)
+		error = open_pools(service);
+	if (!error) {
+		*out = service;
+		return 0;
+	}
+	close_pools(service);
+	reflection_close(service->reflection);
+	pthread_cond_destroy(&service->idle);
+	pthread_mutex_destroy(&service->lock);
+out:
+	free(policy);
+	free(service);
+	return error;
+}
+
+void service_tick(struct service *service)
+{
+	health_notify(service, false);
+}
+
+void service_drain(struct service *service)
+{
+	pthread_mutex_lock(&service->lock);
+	service->draining = true;
+	pthread_mutex_unlock(&service->lock);
+	health_notify(service, true);
+}
+
+void service_close(struct service *service)
+{
+	service_drain(service);
+	pthread_mutex_lock(&service->lock);
+	while (service->open)
+		pthread_cond_wait(&service->idle, &service->lock);
+	pthread_mutex_unlock(&service->lock);
+	close_pools(service);
+	reflection_close(service->reflection);
+	policy_close(service->policy->policy);
+	free(service->policy);
+	pthread_cond_destroy(&service->idle);
+	pthread_mutex_destroy(&service->lock);
+	free(service);
+}

@@ -1,0 +1,108 @@
+#include "biomatch/clock.h"
+#include "biomatch/v1/matching_service.pb-c.h"
+#include "match.h"
+#include "probe.h"
+
+struct verify {
+	struct probe probe;
+};
+
+static int prepare(struct service_call *call)
+{
+	const Biomatch__V1__VerifyRequest *request = (const void *)call->request;
+	struct verify *verify = call->state;
+	int error = call_check_text(call, "gallery", request->gallery, 1, GALLERY_NAME_MAX);
+
+	if (!error)
+		error = call_check_text(call, "subject_id", request->subject_id, 1,
+					GALLERY_SUBJECT_MAX);
+	if (!error)
+		error = call_allow(call, request->purpose, request->gallery);
+	if (!error)
+		error = probe_prepare(call, request->probe, "probe", &verify->probe);
+	return error;
+}
+
+static int run_probe(struct service_call *call, struct faceworker *worker)
+{
+	return probe_run(call, worker, &((struct verify *)call->state)->probe);
+}
+
+/* Scores the probe; *finding is set where there is no reference to score. */
+static int compare_with_references(struct service_call *call, const struct verify *verify,
+				   struct gallery_candidate *best, uint64_t *compared, int *finding)
+{
+	const Biomatch__V1__VerifyRequest *request = (const void *)call->request;
+	struct gallery_snapshot *snapshot;
+	struct gallery_info gallery;
+	int error = gallery_snapshot_open(call->service->options.store, &snapshot);
+
+	if (error)
+		return error;
+	error = find_gallery(call, snapshot, request->gallery, "gallery", &gallery);
+	if (!error && verify->probe.finding) {
+		*finding = verify->probe.finding;
+	} else if (!error) {
+		error = gallery_verify(snapshot, &gallery, request->subject_id,
+				       verify->probe.embedding, gallery.dim, clock_wall_ms(), best,
+				       compared);
+		if (error == BM_ENOREFERENCE || error == BM_EEXPIRED) {
+			*finding = error;
+			error = 0;
+		}
+	}
+	gallery_snapshot_close(snapshot);
+	return error;
+}
+
+static int decide(struct service_call *call, struct faceworker *worker)
+{
+	struct verify *verify = call->state;
+	Biomatch__V1__VerifyResponse *out =
+		call_message(call, &biomatch__v1__verify_response__descriptor);
+	struct gallery_candidate *best = call_alloc(call, sizeof(*best));
+	int64_t began = clock_monotonic_ns();
+	struct strictness how;
+	uint64_t compared = 0;
+	int error, finding = 0;
+
+	(void)worker;
+	if (!out || !best)
+		return BM_ENOMEM;
+	error = strictness_of_comparison(call, &how);
+	if (!error)
+		error = compare_with_references(call, verify, best, &compared, &finding);
+	if (error)
+		return error;
+	call->times.match_ns += clock_monotonic_ns() - began;
+	if (finding) {
+		out->decision = BIOMATCH__V1__DECISION__DECISION_REFER;
+		out->reason = reason_of(finding);
+	} else {
+		out->decision = best->score >= how.threshold
+					? BIOMATCH__V1__DECISION__DECISION_MATCH
+					: BIOMATCH__V1__DECISION__DECISION_NO_MATCH;
+		out->band = score_band(call, &how, best->score);
+		out->encounter_id = best->encounter;
+		error = raw_score(call, &how, best->score, &out->raw);
+	}
+	out->basis = match_basis(call, &how, compared);
+	out->probe = probe_report(call, &verify->probe);
+	out->times = stage_times(call);
+	call->response = &out->base;
+	return error || !out->basis || !out->probe || !out->times ? BM_ENOMEM : 0;
+}
+
+const struct rpc verify_rpc = {
+	.path = "/biomatch.v1.MatchingService/Verify",
+	.operation = POLICY_VERIFY,
+	.request = &biomatch__v1__verify_request__descriptor,
+	.response = &biomatch__v1__verify_response__descriptor,
+	.state_size = sizeof(struct verify),
+	.prepare = prepare,
+	.steps =
+		{
+			{CALL_FACE, run_probe},
+			{CALL_HERE, decide},
+		},
+};
