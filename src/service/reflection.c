@@ -1,6 +1,7 @@
 #include "reflection.h"
 
 #include <google/protobuf/descriptor.pb-c.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "grpc/reflection/v1/reflection.pb-c.h"
