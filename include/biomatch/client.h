@@ -3,9 +3,10 @@
  * certificate. A client holds one connection, opens it at the first call and
  * again when it is lost.
  *
- * Thread: one at a time.
- * Errors: BM_ETLS, BM_ENET, BM_EDEADLINE, BM_EPROTO; an answer with a gRPC error
- * status is a success of the call with status->code set.
+ * Thread: one at a time. The process must ignore SIGPIPE.
+ * Errors: BM_EINVAL (options), BM_ETLS, BM_ENET, BM_EDEADLINE, BM_EPROTO,
+ * BM_ETOOBIG (the reply), BM_ENOMEM; an answer with a gRPC error status is a
+ * success of the call with status->code set.
  * Owns: the reply and the status belong to the arena given.
  */
 #ifndef BIOMATCH_CLIENT_H
@@ -17,10 +18,12 @@
 #include "biomatch/arena.h"
 #include "biomatch/error.h"
 
+#define BIOMATCH_MESSAGE_MAX 256
+
 struct biomatch_client;
 
 struct biomatch_options {
-	const char *target;                         /* "host:port" */
+	const char *target;                         /* "host:port" or "[address]:port" */
 	const char *certificate, *private_key, *ca; /* PEM files */
 	const char *server_name; /* name in the server's certificate; NULL for target's host */
 	uint32_t connect_ms;     /* time allowed to connect and shake hands */
@@ -32,15 +35,26 @@ struct biomatch_status {
 	const char *message; /* text for people; "" for OK */
 	const char *reason;  /* ErrorInfo reason; "" where there is none */
 	const char *field;   /* field at fault; "" where none is named */
+	uint32_t retry_ms;   /* the wait asked for before a retry; 0 where none is */
 };
 
-int biomatch_client_open(const struct biomatch_options *options,
-			 struct biomatch_client **out) BM_MUST_CHECK;
+/*
+ * Reads the PEM files; the options need not outlive the call. On failure message
+ * says what is wrong. Nothing is sent yet.
+ */
+int biomatch_client_open(const struct biomatch_options *options, struct biomatch_client **out,
+			 char message[BIOMATCH_MESSAGE_MAX]) BM_MUST_CHECK;
 void biomatch_client_close(struct biomatch_client *client);
-/* What went wrong at the last BM_ETLS or BM_ENET, for people. */
+/* What went wrong at the last call that failed, for people. */
 const char *biomatch_client_error(const struct biomatch_client *client);
 
-/* One unary call: packs the request, waits at most timeout_ms, unpacks the reply. */
+/*
+ * One unary call: packs the request, waits at most timeout_ms (above 0), unpacks
+ * the reply. *reply is set where status->code is GRPC_OK, else NULL. A call that
+ * the service says it never began is sent once more. After BM_ENET and
+ * BM_EDEADLINE the service may have done the work: repeat writes under the same
+ * request_id.
+ */
 int biomatch_client_call(struct biomatch_client *client, const char *path,
 			 const ProtobufCMessage *request,
 			 const ProtobufCMessageDescriptor *reply_type, uint32_t timeout_ms,
