@@ -140,7 +140,7 @@ define test_rule
 $B/tests/$1: tests/$1.c $(wildcard tests/support/*.h) $(call test_libs,$1)
 	@mkdir -p $$(@D)
 	@echo '  TEST    $$@'
-	$(Q)$(CC) $(CPPFLAGS) -Itests/support $(CFLAGS) tests/$1.c -o $$@ $(LDFLAGS) -Wl,--start-group $(call test_libs,$1) \
+	$(Q)$(CC) $(CPPFLAGS) -DBUILD_DIR='"$B"' -Itests/support $(CFLAGS) tests/$1.c -o $$@ $(LDFLAGS) -Wl,--start-group $(call test_libs,$1) \
 		-Wl,--end-group $(call liblibs,$(call test_module,$1)) -lcmocka
 endef
 $(foreach t,$(patsubst tests/%.c,%,$(UNIT_SRC) $(LOOPBACK_SRC)),$(eval $(call test_rule,$t)))
