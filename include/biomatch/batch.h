@@ -1,9 +1,14 @@
 /*
- * Pools of threads behind a bounded priority queue. An item past its deadline,
+ * Pools of threads behind bounded priority queues. An item past its deadline,
  * or cancelled, is dropped when it is taken out, never started.
  *
- * Thread: submit from any; run, drop and ready on the pool's threads.
- * Errors: BM_EBUSY when the queue is full, BM_EDRAIN once closing.
+ * Order is strict: an item waits while a class before its own has items, and
+ * first come is first served within a class. Each class has a capacity of its
+ * own, so that bulk work can never turn a lane away. What bounds the wait of a
+ * lower class is its items' deadlines.
+ *
+ * Thread: submit and stat from any; run, drop and ready on the pool's threads.
+ * Errors: BM_EBUSY when the item's class is full, BM_EDRAIN once closing.
  * Owns: an item belongs to the pool from submit until run or drop is called.
  */
 #ifndef BIOMATCH_BATCH_H
@@ -30,24 +35,30 @@ struct batch_pool;
 struct batch_pool_options {
 	const char *name; /* thread names; at most 12 bytes */
 	unsigned threads;
-	size_t capacity; /* items waiting */
+	size_t capacity; /* items waiting, of each priority */
 	void *ctx;
 	/* Makes and ends one thread's own state; may be NULL. */
 	int (*start)(void *ctx, unsigned index, void **state);
 	void (*stop)(void *ctx, void *state);
-	/* Called before an item is taken; a failure is retried after a pause. May be NULL. */
+	/*
+	 * Called before an item is taken, and again after each wait for one; a failure
+	 * is retried after a pause, while others take the items. May be NULL.
+	 */
 	int (*ready)(void *ctx, void *state);
 	void (*run)(void *ctx, void *state, struct batch_item *item);
 	/* An item that will not run: BM_EDEADLINE, BM_ECANCELLED or BM_EDRAIN. */
 	void (*drop)(void *ctx, struct batch_item *item, int error);
-	/* True when nobody waits for the item any more; may be NULL. */
+	/* True when nobody waits for the item any more; may be NULL. Must not call the pool. */
 	bool (*cancelled)(void *ctx, const struct batch_item *item);
 };
 
 /* Starts the threads; returns when each has run start. */
 int batch_pool_open(const struct batch_pool_options *options,
 		    struct batch_pool **out) BM_MUST_CHECK;
-/* Runs what was submitted, drops nothing, ends the threads. */
+/*
+ * Runs what was submitted, then ends the threads. Only where no thread is ready
+ * is what still waits dropped with BM_EDRAIN.
+ */
 void batch_pool_close(struct batch_pool *pool);
 
 int batch_pool_submit(struct batch_pool *pool, struct batch_item *item) BM_MUST_CHECK;

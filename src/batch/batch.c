@@ -1,0 +1,366 @@
+#include "biomatch/batch.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "biomatch/clock.h"
+#include "biomatch/log.h"
+
+/* Between tries of a thread that is not ready: doubled each time, from the first to the last. */
+#define PAUSE_FIRST_NS (100 * CLOCK_NS_PER_MS)
+#define PAUSE_LAST_NS  (5 * CLOCK_NS_PER_SEC)
+
+/* First in, first out. */
+struct queue {
+	struct batch_item *head, **tail;
+	size_t n;
+};
+
+struct batch_thread {
+	struct batch_pool *pool;
+	unsigned index;
+	pthread_t id;
+	void *state;
+	int64_t pause_ns; /* 0 while ready */
+};
+
+struct batch_pool {
+	struct batch_pool_options options;
+	pthread_mutex_t lock; /* all below, but for the threads' own fields */
+	pthread_cond_t work;  /* an item came, or the end */
+	pthread_cond_t pause; /* the end, for threads that are not ready */
+	pthread_cond_t begun; /* a thread has run start */
+	struct queue queues[BATCH_PRIORITIES];
+	unsigned starting, running, busy, unready;
+	int start_error; /* the first */
+	bool closing;
+	unsigned n_threads; /* created */
+	struct batch_thread threads[];
+};
+
+static void queue_init(struct queue *q)
+{
+	*q = (struct queue){.tail = &q->head};
+}
+
+static void queue_push(struct queue *q, struct batch_item *item)
+{
+	item->next = NULL;
+	*q->tail = item;
+	q->tail = &item->next;
+	q->n++;
+}
+
+/* Takes out the item that *link points to. */
+static struct batch_item *queue_take(struct queue *q, struct batch_item **link)
+{
+	struct batch_item *item = *link;
+
+	*link = item->next;
+	if (!item->next)
+		q->tail = link;
+	q->n--;
+	return item;
+}
+
+/* Under the lock: the next item, NULL when none waits. */
+static struct batch_item *take_next(struct batch_pool *pool)
+{
+	for (int i = 0; i < BATCH_PRIORITIES; i++) {
+		if (pool->queues[i].head)
+			return queue_take(&pool->queues[i], &pool->queues[i].head);
+	}
+	return NULL;
+}
+
+/* Under the lock. */
+static size_t items_waiting(const struct batch_pool *pool)
+{
+	size_t n = 0;
+
+	for (int i = 0; i < BATCH_PRIORITIES; i++)
+		n += pool->queues[i].n;
+	return n;
+}
+
+/* 0, or why the item must not run. */
+static int given_up(const struct batch_pool *pool, const struct batch_item *item)
+{
+	if (clock_monotonic_ns() >= item->deadline_ns)
+		return BM_EDEADLINE;
+	if (pool->options.cancelled && pool->options.cancelled(pool->options.ctx, item))
+		return BM_ECANCELLED;
+	return 0;
+}
+
+static void run_or_drop(struct batch_thread *thread, struct batch_item *item)
+{
+	const struct batch_pool_options *options = &thread->pool->options;
+	int error = given_up(thread->pool, item);
+
+	if (error)
+		options->drop(options->ctx, item, error);
+	else
+		options->run(options->ctx, thread->state, item);
+}
+
+static void drop_all(struct batch_pool *pool, struct queue *items, int error)
+{
+	while (items->head)
+		pool->options.drop(pool->options.ctx, queue_take(items, &items->head), error);
+}
+
+/*
+ * While no thread takes items out, somebody must still notice that they are past
+ * their deadlines. Called and returns under the lock, let go of to drop them.
+ */
+static void sweep(struct batch_pool *pool)
+{
+	struct queue late, cancelled;
+
+	queue_init(&late);
+	queue_init(&cancelled);
+	for (int i = 0; i < BATCH_PRIORITIES; i++) {
+		struct queue *q = &pool->queues[i];
+
+		for (struct batch_item **link = &q->head; *link;) {
+			int error = given_up(pool, *link);
+
+			if (error)
+				queue_push(error == BM_EDEADLINE ? &late : &cancelled,
+					   queue_take(q, link));
+			else
+				link = &(*link)->next;
+		}
+	}
+	if (!late.n && !cancelled.n)
+		return;
+	pthread_mutex_unlock(&pool->lock);
+	drop_all(pool, &late, BM_EDEADLINE);
+	drop_all(pool, &cancelled, BM_ECANCELLED);
+	pthread_mutex_lock(&pool->lock);
+}
+
+/* Under the lock, held again on return. */
+static void pause_thread(struct batch_thread *thread)
+{
+	struct batch_pool *pool = thread->pool;
+	int64_t until = clock_monotonic_ns() + thread->pause_ns;
+	struct timespec ts = {until / CLOCK_NS_PER_SEC, until % CLOCK_NS_PER_SEC};
+
+	sweep(pool);
+	while (!pool->closing && clock_monotonic_ns() < until)
+		pthread_cond_timedwait(&pool->pause, &pool->lock, &ts);
+}
+
+/* Under the lock, let go of for the call. False after a failure and its pause. */
+static bool make_ready(struct batch_thread *thread)
+{
+	struct batch_pool *pool = thread->pool;
+	int error;
+
+	if (!pool->options.ready)
+		return true;
+	/* Getting ready may take long, and the wake-up for an item may have come here. */
+	if (items_waiting(pool))
+		pthread_cond_signal(&pool->work);
+	pthread_mutex_unlock(&pool->lock);
+	error = pool->options.ready(pool->options.ctx, thread->state);
+	pthread_mutex_lock(&pool->lock);
+	if (!error) {
+		pool->unready -= thread->pause_ns ? 1 : 0;
+		thread->pause_ns = 0;
+		return true;
+	}
+	if (thread->pause_ns) {
+		if (thread->pause_ns < PAUSE_LAST_NS)
+			thread->pause_ns *= 2;
+	} else {
+		thread->pause_ns = PAUSE_FIRST_NS;
+		pool->unready++;
+		log_warning("pool_thread_unready", "pool=%s thread=%u reason=%s",
+			    pool->options.name, thread->index, bm_error_reason(error));
+	}
+	pause_thread(thread);
+	return false;
+}
+
+/* Under the lock, let go of while an item runs. */
+static void work(struct batch_thread *thread)
+{
+	struct batch_pool *pool = thread->pool;
+
+	for (;;) {
+		struct batch_item *item;
+
+		if (!make_ready(thread)) {
+			if (pool->closing)
+				return;
+			continue;
+		}
+		item = take_next(pool);
+		if (!item) {
+			if (pool->closing)
+				return;
+			pthread_cond_wait(&pool->work, &pool->lock);
+			continue;
+		}
+		pool->busy++;
+		pthread_mutex_unlock(&pool->lock);
+		run_or_drop(thread, item);
+		pthread_mutex_lock(&pool->lock);
+		pool->busy--;
+	}
+}
+
+/* Under the lock: the last thread to leave answers for what it leaves behind. */
+static void leave(struct batch_pool *pool)
+{
+	if (--pool->running)
+		return;
+	for (int i = 0; i < BATCH_PRIORITIES; i++) {
+		struct queue left;
+
+		queue_init(&left);
+		while (pool->queues[i].head)
+			queue_push(&left, queue_take(&pool->queues[i], &pool->queues[i].head));
+		pthread_mutex_unlock(&pool->lock);
+		drop_all(pool, &left, BM_EDRAIN);
+		pthread_mutex_lock(&pool->lock);
+	}
+}
+
+static void *thread_main(void *arg)
+{
+	struct batch_thread *thread = arg;
+	struct batch_pool *pool = thread->pool;
+	const struct batch_pool_options *options = &pool->options;
+	char name[16];
+	int error = 0;
+
+	snprintf(name, sizeof(name), "%.12s-%u", options->name, thread->index % 100);
+	pthread_setname_np(pthread_self(), name);
+	if (options->start)
+		error = options->start(options->ctx, thread->index, &thread->state);
+	pthread_mutex_lock(&pool->lock);
+	if (error && !pool->start_error)
+		pool->start_error = error;
+	pool->starting--;
+	pool->running++;
+	pthread_cond_signal(&pool->begun);
+	if (!error)
+		work(thread);
+	leave(pool);
+	pthread_mutex_unlock(&pool->lock);
+	if (!error && options->stop)
+		options->stop(options->ctx, thread->state);
+	return NULL;
+}
+
+static void pool_free(struct batch_pool *pool)
+{
+	pthread_cond_destroy(&pool->begun);
+	pthread_cond_destroy(&pool->pause);
+	pthread_cond_destroy(&pool->work);
+	pthread_mutex_destroy(&pool->lock);
+	free(pool);
+}
+
+static struct batch_pool *pool_new(const struct batch_pool_options *options)
+{
+	struct batch_pool *pool =
+		calloc(1, sizeof(*pool) + options->threads * sizeof(pool->threads[0]));
+	pthread_condattr_t monotonic;
+
+	if (!pool)
+		return NULL;
+	pool->options = *options;
+	for (int i = 0; i < BATCH_PRIORITIES; i++)
+		queue_init(&pool->queues[i]);
+	pthread_mutex_init(&pool->lock, NULL);
+	pthread_cond_init(&pool->work, NULL);
+	pthread_cond_init(&pool->begun, NULL);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&pool->pause, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+	return pool;
+}
+
+int batch_pool_open(const struct batch_pool_options *options, struct batch_pool **out)
+{
+	struct batch_pool *pool;
+	int error;
+
+	assert(options->threads && options->capacity && options->run && options->drop);
+	pool = pool_new(options);
+	if (!pool)
+		return BM_ENOMEM;
+	pthread_mutex_lock(&pool->lock);
+	for (; pool->n_threads < options->threads; pool->n_threads++) {
+		struct batch_thread *thread = &pool->threads[pool->n_threads];
+
+		thread->pool = pool;
+		thread->index = pool->n_threads;
+		if (pthread_create(&thread->id, NULL, thread_main, thread)) {
+			pool->start_error = BM_ENOMEM;
+			break;
+		}
+		pool->starting++;
+	}
+	while (pool->starting)
+		pthread_cond_wait(&pool->begun, &pool->lock);
+	error = pool->start_error;
+	pthread_mutex_unlock(&pool->lock);
+	if (error)
+		batch_pool_close(pool);
+	else
+		*out = pool;
+	return error;
+}
+
+void batch_pool_close(struct batch_pool *pool)
+{
+	pthread_mutex_lock(&pool->lock);
+	pool->closing = true;
+	pthread_cond_broadcast(&pool->work);
+	pthread_cond_broadcast(&pool->pause);
+	pthread_mutex_unlock(&pool->lock);
+	for (unsigned i = 0; i < pool->n_threads; i++)
+		pthread_join(pool->threads[i].id, NULL);
+	pool_free(pool);
+}
+
+int batch_pool_submit(struct batch_pool *pool, struct batch_item *item)
+{
+	struct queue *q = &pool->queues[item->priority];
+	int error = 0;
+
+	assert(item->priority < BATCH_PRIORITIES);
+	item->queued_ns = clock_monotonic_ns();
+	pthread_mutex_lock(&pool->lock);
+	if (pool->closing) {
+		error = BM_EDRAIN;
+	} else if (q->n >= pool->options.capacity) {
+		error = BM_EBUSY;
+	} else {
+		queue_push(q, item);
+		pthread_cond_signal(&pool->work);
+	}
+	pthread_mutex_unlock(&pool->lock);
+	return error;
+}
+
+void batch_pool_stat(struct batch_pool *pool, struct batch_stat *out)
+{
+	pthread_mutex_lock(&pool->lock);
+	*out = (struct batch_stat){
+		.waiting = items_waiting(pool),
+		.threads = pool->n_threads,
+		.busy = pool->busy,
+		.unready = pool->unready,
+	};
+	pthread_mutex_unlock(&pool->lock);
+}
