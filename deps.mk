@@ -29,7 +29,7 @@ DIR_biomatch       := cli
 DIR_biomatch-face  := facemain
 DEPS_daemon        := base conf pack keys db gallery writer policy batch faceworker face \
                       service net score wire
-DEPS_cli           := base client wire conf
+DEPS_cli           := base client wire
 DEPS_facemain      := base pack face faceworker score
 
 LIBS_base       := -lxxhash -lsystemd -pthread
@@ -49,5 +49,5 @@ LIBS_writer     := -pthread
 LIBS_service    := -lcrypto -pthread
 LIBS_client     := -lnghttp2 -lssl -lcrypto
 LIBS_daemon     := -lsystemd -levent_core
-LIBS_cli        := -ljansson -lcrypto -lssl
+LIBS_cli        := -ljansson -lcrypto -pthread
 LIBS_facemain   := -lseccomp

@@ -1,0 +1,96 @@
+/* subject show, delete, delete-encounter. */
+#include "cli.h"
+
+static const struct method show_method = {"/biomatch.v1.EnrolmentService/GetSubject",
+					  &biomatch__v1__get_subject_response__descriptor, true};
+static const struct method delete_method = {"/biomatch.v1.EnrolmentService/DeleteSubject",
+					    &biomatch__v1__delete_subject_response__descriptor,
+					    true};
+static const struct method delete_encounter_method = {
+	"/biomatch.v1.EnrolmentService/DeleteEncounter",
+	&biomatch__v1__delete_encounter_response__descriptor, true};
+
+static void print_encounters(const Biomatch__V1__GetSubjectResponse *r)
+{
+	struct table *table = table_new(7);
+
+	table_add(table, "encounter", "type", "site", "captured", "expires", "enrolled", "model",
+		  NULL);
+	for (size_t i = 0; i < r->n_encounters; i++) {
+		const Biomatch__V1__Encounter *e = r->encounters[i];
+		char captured[32], expires[32], enrolled[32];
+
+		time_format(e->captured_at, captured);
+		time_format(e->expires_at, expires);
+		time_format(e->enrolled_at, enrolled);
+		table_add(table, e->encounter_id, e->encounter_type, e->site, captured,
+			  e->expires_at ? expires : "never", enrolled, e->model, NULL);
+	}
+	table_print(table);
+	table_free(table);
+}
+
+int run_subject_show(struct cli *cli)
+{
+	Biomatch__V1__GetSubjectRequest request = BIOMATCH__V1__GET_SUBJECT_REQUEST__INIT;
+	ProtobufCMessage *reply;
+	int result;
+
+	request.purpose = (char *)cli->options.purpose;
+	request.gallery = cli->options.args[0];
+	request.subject_id = cli->options.args[1];
+	result = cli_call(cli, &show_method, &request.base, &reply);
+	if (result)
+		return result;
+	if (cli->options.json)
+		return print_json(reply);
+	print_encounters((const Biomatch__V1__GetSubjectResponse *)reply);
+	return EXIT_DONE;
+}
+
+int run_subject_delete(struct cli *cli)
+{
+	Biomatch__V1__DeleteSubjectRequest request = BIOMATCH__V1__DELETE_SUBJECT_REQUEST__INIT;
+	char id[REQUEST_ID_LEN + 1];
+	ProtobufCMessage *reply;
+	int result = cli_request_id(cli, id, &request.request_id);
+
+	if (result)
+		return result;
+	request.purpose = (char *)cli->options.purpose;
+	request.gallery = cli->options.args[0];
+	request.subject_id = cli->options.args[1];
+	result = cli_call(cli, &delete_method, &request.base, &reply);
+	if (result)
+		return result;
+	if (cli->options.json)
+		return print_json(reply);
+	print_fact("deleted", "the subject and %u encounters",
+		   ((const Biomatch__V1__DeleteSubjectResponse *)reply)->encounters_deleted);
+	return EXIT_DONE;
+}
+
+int run_subject_delete_encounter(struct cli *cli)
+{
+	Biomatch__V1__DeleteEncounterRequest request = BIOMATCH__V1__DELETE_ENCOUNTER_REQUEST__INIT;
+	char id[REQUEST_ID_LEN + 1];
+	ProtobufCMessage *reply;
+	unsigned left;
+	int result = cli_request_id(cli, id, &request.request_id);
+
+	if (result)
+		return result;
+	request.purpose = (char *)cli->options.purpose;
+	request.gallery = cli->options.args[0];
+	request.subject_id = cli->options.args[1];
+	request.encounter_id = cli->options.args[2];
+	result = cli_call(cli, &delete_encounter_method, &request.base, &reply);
+	if (result)
+		return result;
+	if (cli->options.json)
+		return print_json(reply);
+	left = ((const Biomatch__V1__DeleteEncounterResponse *)reply)->encounters_left;
+	print_fact("deleted", "the encounter");
+	print_fact("left", "%u%s", left, left ? "" : ", the subject is gone");
+	return EXIT_DONE;
+}
