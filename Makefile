@@ -40,6 +40,11 @@ CPPFLAGS += -D_GNU_SOURCE -DBIOMATCH_VERSION='"$(VERSION)"' -Iinclude -isystem $
 COMMON   := -g $(OPT_$(MODE)) -fstack-protector-strong -fPIC $(WARN) -MMD -MP
 CFLAGS   += -std=gnu11 $(COMMON) $(CWARN)
 CXXFLAGS += -std=c++17 $(COMMON)
+# Kernels are compiled for their instruction set and run only where it is found.
+ifneq ($(filter x86_64-%,$(shell $(CC) -dumpmachine)),)
+CFLAGS_avx2   := -mavx2 -mfma
+CFLAGS_avx512 := -mavx2 -mfma -mavx512f
+endif
 LDFLAGS  += $(filter -fsanitize%,$(OPT_$(MODE))) -Wl,-z,relro,-z,now -Wl,--as-needed
 
 # A module's allowed closure, nearest first, and the system libraries of it.
@@ -133,6 +138,7 @@ $(foreach p,$(PROGRAMS),$(eval $(call program_rule,$p)))
 UNIT_SRC     := $(wildcard tests/unit/*/*_test.c)
 LOOPBACK_SRC := $(wildcard tests/loopback/*_test.c)
 UNIT_BIN     := $(patsubst tests/%.c,$B/tests/%,$(UNIT_SRC) $(LOOPBACK_SRC))
+LIBS_openblas_test := -lopenblas
 test_module   = $(if $(filter loopback%,$1),service,$(word 2,$(subst /, ,$1)))
 test_libs     = $(foreach d,$(call test_module,$1) $(call linked,$(call test_module,$1)),$B/lib/lib$d.a)
 
@@ -141,7 +147,7 @@ $B/tests/$1: tests/$1.c $(wildcard tests/support/*.h) $(call test_libs,$1)
 	@mkdir -p $$(@D)
 	@echo '  TEST    $$@'
 	$(Q)$(CC) $(CPPFLAGS) -DBUILD_DIR='"$B"' -Itests/support $(CFLAGS) tests/$1.c -o $$@ $(LDFLAGS) -Wl,--start-group $(call test_libs,$1) \
-		-Wl,--end-group $(call liblibs,$(call test_module,$1)) -lcmocka
+		-Wl,--end-group $(call liblibs,$(call test_module,$1)) $(LIBS_$(notdir $1)) -lcmocka
 endef
 $(foreach t,$(patsubst tests/%.c,%,$(UNIT_SRC) $(LOOPBACK_SRC)),$(eval $(call test_rule,$t)))
 
