@@ -2,20 +2,21 @@
 # DEPS_x names the modules that src/x may include and link; LIBS_x the system
 # libraries that only x may use. `make layers` proves both.
 
-MODULES := base pack keys conf wire db score face faceworker batch policy \
+MODULES := base yaml pack keys conf wire db score face faceworker batch policy \
            net gallery writer service client
 
 DEPS_base       :=
 DEPS_pack       := base
 DEPS_keys       := base
-DEPS_conf       := base
+DEPS_yaml       := base
+DEPS_conf       := base yaml
 DEPS_wire       := base
 DEPS_db         := base
 DEPS_score      := base
 DEPS_face       := base pack score
 DEPS_faceworker := base pack face
 DEPS_batch      := base
-DEPS_policy     := base pack batch
+DEPS_policy     := base yaml pack batch
 DEPS_net        := base
 DEPS_gallery    := base db score keys pack
 DEPS_writer     := base db gallery keys pack
@@ -27,7 +28,7 @@ PROGRAMS := biomatchd biomatch biomatch-face
 DIR_biomatchd      := daemon
 DIR_biomatch       := cli
 DIR_biomatch-face  := facemain
-DEPS_daemon        := base conf pack keys db gallery writer policy batch faceworker face \
+DEPS_daemon        := base yaml conf pack keys db gallery writer policy batch faceworker face \
                       service net score wire
 DEPS_cli           := base client wire
 DEPS_facemain      := base pack face faceworker score
@@ -35,14 +36,15 @@ DEPS_facemain      := base pack face faceworker score
 LIBS_base       := -lxxhash -lsystemd -pthread
 LIBS_pack       := -lcyaml -lcrypto -lm
 LIBS_keys       := -lcrypto
-LIBS_conf       := -lcyaml
+LIBS_yaml       := -lyaml
+LIBS_conf       :=
 LIBS_wire       := -lprotobuf-c
 LIBS_db         := -llmdb
 LIBS_score      := -lm
 LIBS_face       := -lopencv_dnn -lopencv_imgproc -lopencv_core -lturbojpeg -lpng16 -lopenjp2 -lstdc++ -lm
 LIBS_faceworker :=
 LIBS_batch      := -pthread
-LIBS_policy     := -lcyaml
+LIBS_policy     := -lm
 LIBS_net        := -levent_core -levent_pthreads -lnghttp2 -lssl -lcrypto -pthread
 LIBS_gallery    := -lm
 LIBS_writer     := -pthread
