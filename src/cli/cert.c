@@ -180,41 +180,49 @@ static X509 *make_cert(EVP_PKEY *key, const struct issuer *by, const struct requ
 	return NULL;
 }
 
-/* Writes what a memory BIO holds to base + suffix. */
-static int write_bio(const struct cli *cli, BIO *bio, const char *base, const char *suffix,
-		     unsigned mode)
+/* Writes what a memory BIO holds to a new file. */
+static int write_bio(const char *path, BIO *bio, unsigned mode)
 {
-	char path[PATH_MAX_LEN], what[64];
 	char *data;
 	long len = BIO_get_mem_data(bio, &data);
-	int error = BM_EINVAL;
 
-	if (snprintf(path, sizeof(path), "%s%s", base, suffix) < (int)sizeof(path))
-		error = file_write_new(path, data, (size_t)len, mode);
-	if (!error)
-		return EXIT_DONE;
-	snprintf(what, sizeof(what), "write OUT%s", suffix);
-	return cli_fail_file(cli, what, error);
+	return file_write_new(path, data, (size_t)len, mode);
 }
 
-/* OUT.key first: a certificate without its key is of no use. */
+/* Both files or none: neither is of use alone. */
+static int write_files(const struct cli *cli, const char *base, BIO *cert, BIO *key)
+{
+	char cert_path[PATH_MAX_LEN], key_path[PATH_MAX_LEN];
+	int error;
+
+	if (snprintf(cert_path, sizeof(cert_path), "%s.pem", base) >= PATH_MAX_LEN ||
+	    snprintf(key_path, sizeof(key_path), "%s.key", base) >= PATH_MAX_LEN) {
+		errno = ENAMETOOLONG;
+		return cli_fail_file(cli, "write OUT.key", BM_EIO);
+	}
+	error = write_bio(key_path, key, 0600);
+	if (error)
+		return cli_fail_file(cli, "write OUT.key", error);
+	error = write_bio(cert_path, cert, 0644);
+	if (!error)
+		return EXIT_DONE;
+	error = cli_fail_file(cli, "write OUT.pem", error);
+	unlink(key_path);
+	return error;
+}
+
 static int write_pair(const struct cli *cli, const char *base, X509 *cert, EVP_PKEY *key)
 {
-	BIO *bio = BIO_new(BIO_s_secmem());
-	BIO *cert_bio = BIO_new(BIO_s_mem());
+	BIO *key_bio = BIO_new(BIO_s_secmem()), *cert_bio = BIO_new(BIO_s_mem());
 	int result;
 
-	if (!bio || !cert_bio ||
-	    PEM_write_bio_PKCS8PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL) != 1 ||
-	    PEM_write_bio_X509(cert_bio, cert) != 1) {
+	if (key_bio && cert_bio &&
+	    PEM_write_bio_PKCS8PrivateKey(key_bio, key, NULL, NULL, 0, NULL, NULL) == 1 &&
+	    PEM_write_bio_X509(cert_bio, cert) == 1)
+		result = write_files(cli, base, cert_bio, key_bio);
+	else
 		result = fail_openssl(cli, "encode the certificate");
-		goto out;
-	}
-	result = write_bio(cli, bio, base, ".key", 0600);
-	if (!result)
-		result = write_bio(cli, cert_bio, base, ".pem", 0644);
-out:
-	BIO_free(bio);
+	BIO_free(key_bio);
 	BIO_free(cert_bio);
 	return result;
 }

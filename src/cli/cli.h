@@ -84,7 +84,10 @@ struct failure {
 	const char *status, *reason, *message, *field, *hint; /* NULL for none */
 };
 int cli_fail(const struct cli *cli, enum exit_code code, const struct failure *failure);
-/* The same for a file: "cannot read the second file: No such file or directory". */
+/*
+ * The same for a file: "cannot read the second file: No such file or directory".
+ * errno must tell more of BM_EIO and BM_EINVAL.
+ */
 int cli_fail_file(const struct cli *cli, const char *what, int error);
 /* What to do about a failure of the connection; NULL for nothing. */
 const char *connection_hint(int error);

@@ -108,7 +108,8 @@ int cli_fail(const struct cli *cli, enum exit_code code, const struct failure *f
 int cli_fail_file(const struct cli *cli, const char *what, int error)
 {
 	char message[256];
-	const char *why = error == BM_EIO ? strerror(errno) : bm_error_text(error);
+	bool system = error == BM_EIO || error == BM_EINVAL;
+	const char *why = system ? strerror(errno) : bm_error_text(error);
 
 	snprintf(message, sizeof(message), "cannot %s: %s", what, why);
 	return cli_fail(cli, EXIT_LOCAL, &(struct failure){.message = message});

@@ -295,6 +295,9 @@ static error_t parse_child(int key, char *arg, struct argp_state *state)
 	return key < KEY_TARGET ? ARGP_ERR_UNKNOWN : parse_option(key, arg, state);
 }
 
+#define CHILDREN 3
+
+static const struct argp no_argp;
 static const struct argp common_argp = {common_options, parse_child, NULL, NULL, NULL, NULL, NULL};
 static const struct argp connect_argp = {
 	connect_options, parse_child, NULL, NULL, NULL, NULL, NULL};
@@ -305,7 +308,7 @@ static const struct argp purpose_argp = {
 static error_t parse_command(int key, char *arg, struct argp_state *state)
 {
 	if (key == ARGP_KEY_INIT) {
-		for (size_t i = 0; state->root_argp->children[i].argp; i++)
+		for (size_t i = 0; i < CHILDREN; i++)
 			state->child_inputs[i] = state->input;
 		return 0;
 	}
@@ -333,17 +336,19 @@ static const char *required_missing(const struct command *command, const struct 
 static void parse_command_line(const struct command *command, int argc, char **argv,
 			       struct options *o)
 {
-	struct argp_child children[] = {{&common_argp, 0, NULL, 0}, {0}, {0}, {0}};
+	const bool purpose = command->needs & NEEDS_PURPOSE;
+	const bool connection = command->needs & NEEDS_CONNECTION;
+	const struct argp_child children[CHILDREN + 1] = {
+		{&common_argp, 0, NULL, 0},
+		{purpose ? &purpose_argp : &no_argp, 0, NULL, 0},
+		{connection ? &connect_argp : &no_argp, 0, NULL, 0},
+		{0},
+	};
 	const struct argp argp = {command->options, parse_command, command->args, command->summary,
 				  children,         NULL,          NULL};
 	char name[64];
 	const char *missing;
-	size_t n = 1;
 
-	if (command->needs & NEEDS_PURPOSE)
-		children[n++] = (struct argp_child){&purpose_argp, 0, NULL, 0};
-	if (command->needs & NEEDS_CONNECTION)
-		children[n++] = (struct argp_child){&connect_argp, 0, NULL, 0};
 	snprintf(name, sizeof(name), "biomatch %s", command->name);
 	argv[0] = name;
 	argp_parse(&argp, argc, argv, 0, NULL, o);
@@ -358,14 +363,13 @@ static void parse_command_line(const struct command *command, int argc, char **a
 	exit(EXIT_USAGE);
 }
 
-static void print_help(FILE *out)
+static void print_help(void)
 {
-	fputs("Usage: biomatch COMMAND [OPTION...] ARGUMENT...\n"
-	      "Ask the face matching service biomatchd.\n\n",
-	      out);
+	puts("Usage: biomatch COMMAND [OPTION...] ARGUMENT...\n"
+	     "Ask the face matching service biomatchd.\n");
 	for (size_t i = 0; i < COMMANDS; i++)
-		fprintf(out, "  %-26s%s\n", commands[i].name, commands[i].summary);
-	fputs("\n'biomatch COMMAND --help' tells more; biomatch(1) tells all.\n", out);
+		printf("  %-26s%s\n", commands[i].name, commands[i].summary);
+	puts("\n'biomatch COMMAND --help' tells more; biomatch(1) tells all.");
 }
 
 /* The command that argv names, and how many words that took. */
@@ -411,7 +415,10 @@ int main(int argc, char **argv)
 	if (!command) {
 		bool asked = argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "help"));
 
-		print_help(asked ? stdout : stderr);
+		if (asked)
+			print_help();
+		else
+			fputs("biomatch: no such command; try 'biomatch --help'\n", stderr);
 		return asked ? EXIT_DONE : EXIT_USAGE;
 	}
 	parse_command_line(command, argc - words, argv + words, &cli.options);

@@ -33,13 +33,16 @@ void text_clean(const char *text, char *out, size_t room)
 	out[n] = '\0';
 }
 
-/* Characters, which is what a terminal's columns are for the scripts in use. */
+/* Columns of a terminal: East Asian characters, U+3000 to U+DFFF, take two. */
 static size_t text_width(const char *text)
 {
 	size_t n = 0;
 
-	for (; *text; text++)
-		n += ((unsigned char)*text & 0xc0) != 0x80;
+	for (; *text; text++) {
+		unsigned char c = (unsigned char)*text;
+
+		n += ((c & 0xc0) != 0x80) + (c >= 0xe3 && c <= 0xed);
+	}
 	return n;
 }
 

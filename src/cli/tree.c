@@ -87,7 +87,11 @@ static int walk(struct import *import, const char *path, mode_t type, const char
 		struct stat st;
 		int len = snprintf(full, sizeof(full), "%s/%s", path, entries[i]->d_name);
 
-		if (!error && (len >= (int)sizeof(full) || stat(full, &st)))
+		if (!error && len >= (int)sizeof(full)) {
+			errno = ENAMETOOLONG;
+			error = BM_EIO;
+		}
+		if (!error && stat(full, &st))
 			error = BM_EIO;
 		if (!error && (st.st_mode & S_IFMT) == type)
 			error = visit(import, subject, entries[i]->d_name);
@@ -103,8 +107,10 @@ static int visit_subject(struct import *import, const char *unused, const char *
 	char path[4096];
 
 	(void)unused;
-	if (snprintf(path, sizeof(path), "%s/%s", import->folder, name) >= (int)sizeof(path))
-		return BM_EINVAL;
+	if (snprintf(path, sizeof(path), "%s/%s", import->folder, name) >= (int)sizeof(path)) {
+		errno = ENAMETOOLONG;
+		return BM_EIO;
+	}
 	return walk(import, path, S_IFREG, name, add_item);
 }
 
@@ -435,7 +441,10 @@ static int name_report(struct import *import)
 	else
 		written = snprintf(import->report_path, sizeof(import->report_path),
 				   "%.*s.enrol.jsonl", (int)len, import->folder);
-	return written < (int)sizeof(import->report_path) ? 0 : BM_EINVAL;
+	if (written < (int)sizeof(import->report_path))
+		return 0;
+	errno = ENAMETOOLONG;
+	return BM_EIO;
 }
 
 static int import_exit(const struct import *import)

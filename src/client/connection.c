@@ -34,6 +34,16 @@ static int wait_ready(const struct connection *c, short events, int64_t deadline
 	return 0;
 }
 
+/*
+ * True until the service has acknowledged the settings. In TLS 1.3 it judges the
+ * client's certificate after the client is done, and may hang up without a word.
+ */
+static bool never_served(const struct connection *c)
+{
+	return c->session &&
+	       nghttp2_session_get_local_settings(c->session, NGHTTP2_SETTINGS_ENABLE_PUSH) != 0;
+}
+
 /* What an SSL_* failure that is no WANT_* means. */
 static int tls_lost(const struct connection *c, int ssl_error, struct fault *fault)
 {
@@ -46,6 +56,9 @@ static int tls_lost(const struct connection *c, int ssl_error, struct fault *fau
 	    ERR_GET_REASON(ERR_peek_last_error()) != SSL_R_UNEXPECTED_EOF_WHILE_READING)
 		return fault_set_tls(fault, "the service refused the TLS connection");
 	ERR_clear_error();
+	if (never_served(c))
+		return fault_set(fault, BM_ETLS,
+				 "the service hung up at once; it may not trust the certificate");
 	if (ssl_error == SSL_ERROR_SYSCALL && errno)
 		return fault_set(fault, BM_ENET, "the connection was lost: %s", strerror(errno));
 	return fault_set(fault, BM_ENET, "the service closed the connection");
