@@ -19,6 +19,8 @@
 #include "biomatch/pack.h"
 
 #define POLICY_MESSAGE_LEN 512
+/* The longest candidate list that a purpose may allow. */
+#define POLICY_MAX_CANDIDATES 256
 
 /* What an endpoint may be allowed to do. */
 enum policy_operation {
@@ -44,7 +46,7 @@ struct policy_endpoint {
 /* BM_EPEER for anything else. Parts are 1 or more of a-z A-Z 0-9 '-' '_' '.'. */
 int policy_endpoint_parse(const char *uri, struct policy_endpoint *out) BM_MUST_CHECK;
 
-/* What one purpose allows. */
+/* What one purpose allows. A rate that it has no use for is 0. */
 struct policy_purpose {
 	const char *name;
 	const char *legal_basis;
@@ -52,9 +54,10 @@ struct policy_purpose {
 	size_t n_classes;
 	const char *const *galleries; /* "*" for every one */
 	size_t n_galleries;
-	uint32_t operations; /* 1 << enum policy_operation */
-	double target_fmr;   /* Verify, Compare */
-	double target_fpir;  /* Identify and the duplicate check; over the whole gallery */
+	uint32_t operations;   /* 1 << enum policy_operation */
+	double target_fmr;     /* Verify, Compare */
+	double target_fpir;    /* Identify and the duplicate check, over all references searched */
+	uint64_t gallery_size; /* references that target_fpir was checked for */
 	unsigned max_candidates;
 	bool raw_scores;
 	enum batch_priority priority;
@@ -64,11 +67,22 @@ struct policy;
 
 /*
  * Reads and checks a policy file against the pack's calibration: a target that
- * it cannot support is refused with the smallest that it can.
+ * it cannot support is refused with the smallest that it can. target_fpir is
+ * checked for a search of gallery_size references; a search of more is for the
+ * service to check again.
  */
 int policy_open(const char *path, const struct pack *pack, struct policy **out,
 		char message[POLICY_MESSAGE_LEN]) BM_MUST_CHECK;
 void policy_close(struct policy *policy);
+
+/* The version the file gives itself. */
+const char *policy_version(const struct policy *policy);
+/*
+ * The false match rate of one comparison at which a search of n references has
+ * this false positive identification rate: 1 - (1 - fmr)^n = fpir, comparisons
+ * taken as independent (ISO/IEC 19795-1). n of 0 counts as 1.
+ */
+double policy_search_fmr(double fpir, uint64_t n);
 
 /*
  * The purpose, when it lets this endpoint do this. gallery is NULL where the

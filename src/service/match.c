@@ -1,7 +1,5 @@
 #include "match.h"
 
-#include <math.h>
-
 static int threshold_for(struct service_call *call, double fmr, struct strictness *out)
 {
 	double smallest;
@@ -24,7 +22,7 @@ int strictness_of_comparison(struct service_call *call, struct strictness *out)
 int strictness_of_search(struct service_call *call, uint64_t n, struct strictness *out)
 {
 	out->rate = call->purpose->target_fpir;
-	return threshold_for(call, -expm1(log1p(-out->rate) / (double)(n ? n : 1)), out);
+	return threshold_for(call, policy_search_fmr(out->rate, n), out);
 }
 
 Biomatch__V1__ScoreBand score_band(const struct service_call *call, const struct strictness *how,

@@ -1,0 +1,357 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "biomatch/parse.h"
+#include "policy.h"
+
+#define NAME_MAX_LEN 64
+#define MAX_MEMORY   ((size_t)16 << 20)
+/* Beyond these a rate is a slip of the pen. */
+#define SMALLEST_RATE 1e-12
+#define LARGEST_FMR   0.1
+#define LARGEST_FPIR  0.5
+#define LARGEST_SIZE  UINT64_C(1000000000000)
+
+#define BIT(operation) (1u << (operation))
+/* What each option is for. */
+#define COMPARING   (BIT(POLICY_VERIFY) | BIT(POLICY_COMPARE))
+#define SEARCHING   (BIT(POLICY_IDENTIFY) | BIT(POLICY_ENROL))
+#define WITH_SCORES (COMPARING | SEARCHING)
+#define IN_GALLERIES                                                                               \
+	(BIT(POLICY_VERIFY) | SEARCHING | BIT(POLICY_READ) | BIT(POLICY_DELETE) | BIT(POLICY_ADMIN))
+
+struct loader {
+	struct policy *policy;
+	const struct pack *pack;
+	char *message;
+};
+
+#define FAIL(l, at, ...) yaml_fail((l)->policy->tree, at, (l)->message, __VA_ARGS__)
+
+static int read_text(struct loader *l, const struct yaml_value *v, const char **out)
+{
+	if (v->kind != YAML_SCALAR || !*v->text)
+		return FAIL(l, v, "%s needs a text", v->key);
+	*out = v->text;
+	return 0;
+}
+
+static int read_name(struct loader *l, const struct yaml_value *v, const char **out)
+{
+	int error = read_text(l, v, out);
+
+	if (!error && policy_check_name(*out, strlen(*out), NAME_MAX_LEN - 1))
+		error = FAIL(l, v,
+			     "%s may have 1 to %d letters, digits, '-', '_' and '.', not \"%s\"",
+			     v->key, NAME_MAX_LEN - 1, *out);
+	return error;
+}
+
+/* A list of names, or of "*" alone. */
+static int read_names(struct loader *l, const struct yaml_value *list, const char *const **out,
+		      size_t *n)
+{
+	const char **names;
+	size_t len = 0;
+
+	for (const struct yaml_value *v = list->first; v; v = v->next)
+		len++;
+	if (list->kind != YAML_LIST || !len)
+		return FAIL(l, list, "%s needs a list, as in [a, b]", list->key);
+	names = arena_alloc(&l->policy->arena, len * sizeof(*names));
+	if (!names)
+		return BM_ENOMEM;
+	for (const struct yaml_value *v = list->first; v; v = v->next) {
+		bool all = v->kind == YAML_SCALAR && !strcmp(v->text, "*");
+
+		if (v->kind != YAML_SCALAR ||
+		    (!all && policy_check_name(v->text, strlen(v->text), NAME_MAX_LEN - 1)))
+			return FAIL(l, v, "%s holds something that is no name", list->key);
+		if (all && len > 1)
+			return FAIL(l, v, "%s holds \"*\", which means all, beside others",
+				    list->key);
+		names[(*n)++] = v->text;
+	}
+	*out = names;
+	return 0;
+}
+
+static int read_rate(struct loader *l, const struct yaml_value *v, double largest, double *out)
+{
+	if (v->kind != YAML_SCALAR || parse_double(v->text, SMALLEST_RATE, largest, out))
+		return FAIL(l, v, "%s needs a rate from %g to %g, as in 0.001", v->key,
+			    SMALLEST_RATE, largest);
+	return 0;
+}
+
+static int read_count(struct loader *l, const struct yaml_value *v, uint64_t max, uint64_t *out)
+{
+	if (v->kind != YAML_SCALAR || parse_uint(v->text, 1, max, out))
+		return FAIL(l, v, "%s needs a whole number from 1 to %llu", v->key,
+			    (unsigned long long)max);
+	return 0;
+}
+
+/* One option of a purpose each. */
+static int load_name(struct loader *l, const struct yaml_value *v, struct policy_purpose *p)
+{
+	return read_name(l, v, &p->name);
+}
+
+static int load_legal_basis(struct loader *l, const struct yaml_value *v, struct policy_purpose *p)
+{
+	return read_text(l, v, &p->legal_basis);
+}
+
+static int load_classes(struct loader *l, const struct yaml_value *v, struct policy_purpose *p)
+{
+	return read_names(l, v, &p->classes, &p->n_classes);
+}
+
+static int load_galleries(struct loader *l, const struct yaml_value *v, struct policy_purpose *p)
+{
+	return read_names(l, v, &p->galleries, &p->n_galleries);
+}
+
+static int load_operations(struct loader *l, const struct yaml_value *list,
+			   struct policy_purpose *p)
+{
+	if (list->kind != YAML_LIST || !list->first)
+		return FAIL(l, list, "operations needs a list, as in [verify, analyse]");
+	for (const struct yaml_value *v = list->first; v; v = v->next) {
+		enum policy_operation operation;
+
+		if (v->kind != YAML_SCALAR || policy_operation_parse(v->text, &operation))
+			return FAIL(l, v,
+				    "operations may be verify, compare, identify, enrol, read, "
+				    "delete, analyse, extract and admin, not \"%s\"",
+				    v->text ? v->text : "");
+		p->operations |= BIT(operation);
+	}
+	return 0;
+}
+
+static int load_target_fmr(struct loader *l, const struct yaml_value *v, struct policy_purpose *p)
+{
+	return read_rate(l, v, LARGEST_FMR, &p->target_fmr);
+}
+
+static int load_target_fpir(struct loader *l, const struct yaml_value *v, struct policy_purpose *p)
+{
+	return read_rate(l, v, LARGEST_FPIR, &p->target_fpir);
+}
+
+static int load_gallery_size(struct loader *l, const struct yaml_value *v, struct policy_purpose *p)
+{
+	return read_count(l, v, LARGEST_SIZE, &p->gallery_size);
+}
+
+static int load_max_candidates(struct loader *l, const struct yaml_value *v,
+			       struct policy_purpose *p)
+{
+	uint64_t n = 0;
+	int error = read_count(l, v, POLICY_MAX_CANDIDATES, &n);
+
+	p->max_candidates = (unsigned)n;
+	return error;
+}
+
+static int load_raw_scores(struct loader *l, const struct yaml_value *v, struct policy_purpose *p)
+{
+	if (v->kind != YAML_SCALAR || parse_bool(v->text, &p->raw_scores))
+		return FAIL(l, v, "raw_scores needs true or false");
+	return 0;
+}
+
+static int load_priority(struct loader *l, const struct yaml_value *v, struct policy_purpose *p)
+{
+	static const char *const names[BATCH_PRIORITIES] = {"lane", "kiosk", "bulk"};
+
+	for (int i = 0; v->kind == YAML_SCALAR && i < BATCH_PRIORITIES; i++) {
+		if (!strcmp(v->text, names[i])) {
+			p->priority = (enum batch_priority)i;
+			return 0;
+		}
+	}
+	return FAIL(l, v, "priority may be lane, kiosk or bulk");
+}
+
+/* An option belongs to a purpose that allows one of the operations it is for. */
+static const struct option {
+	const char *key;
+	int (*load)(struct loader *, const struct yaml_value *, struct policy_purpose *);
+	uint32_t used_by;     /* refused without one of these operations */
+	uint32_t required_by; /* missing is refused with one of these */
+} options[] = {
+	{"name", load_name, ~0u, ~0u},
+	{"legal_basis", load_legal_basis, ~0u, ~0u},
+	{"classes", load_classes, ~0u, ~0u},
+	{"operations", load_operations, ~0u, ~0u},
+	{"priority", load_priority, ~0u, ~0u},
+	{"galleries", load_galleries, IN_GALLERIES, IN_GALLERIES},
+	{"target_fmr", load_target_fmr, COMPARING, COMPARING},
+	{"target_fpir", load_target_fpir, SEARCHING, BIT(POLICY_IDENTIFY)},
+	{"gallery_size", load_gallery_size, SEARCHING, BIT(POLICY_IDENTIFY)},
+	{"max_candidates", load_max_candidates, SEARCHING, BIT(POLICY_IDENTIFY)},
+	{"raw_scores", load_raw_scores, WITH_SCORES, 0},
+};
+
+#define OPTIONS (sizeof(options) / sizeof(options[0]))
+
+static const struct yaml_value *find_key(const struct yaml_value *map, const char *key)
+{
+	const struct yaml_value *v = map->first;
+
+	while (v && strcmp(v->key, key))
+		v = v->next;
+	return v;
+}
+
+static const struct option *find_option(const char *key)
+{
+	for (size_t i = 0; i < OPTIONS; i++) {
+		if (!strcmp(options[i].key, key))
+			return &options[i];
+	}
+	return NULL;
+}
+
+/* What is there must have a use, and what is needed must be there. */
+static int check_options(struct loader *l, const struct yaml_value *map,
+			 const struct policy_purpose *p)
+{
+	for (size_t i = 0; i < OPTIONS; i++) {
+		const struct yaml_value *v = find_key(map, options[i].key);
+
+		if (!v && options[i].required_by & p->operations)
+			return FAIL(l, map, "purpose \"%s\" needs %s", p->name ? p->name : "",
+				    options[i].key);
+		if (v && !(options[i].used_by & p->operations))
+			return FAIL(l, v, "%s has no use with these operations", v->key);
+	}
+	if (!p->target_fpir != !p->gallery_size || !p->target_fpir != !p->max_candidates)
+		return FAIL(l, map,
+			    "purpose \"%s\" needs all of target_fpir, gallery_size and "
+			    "max_candidates, or none",
+			    p->name);
+	return 0;
+}
+
+/* The calibration's sample must support what the purpose promises. */
+static int check_targets(struct loader *l, const struct yaml_value *map,
+			 const struct policy_purpose *p)
+{
+	double fmr = policy_search_fmr(p->target_fpir, p->gallery_size), smallest;
+	float score;
+
+	if (p->target_fmr && pack_threshold(l->pack, p->target_fmr, &score, &smallest))
+		return FAIL(l, find_key(map, "target_fmr"),
+			    "target_fmr %g is beyond what calibration %s supports; the smallest "
+			    "is %g",
+			    p->target_fmr, l->pack->calibration_id, smallest);
+	if (p->target_fpir && pack_threshold(l->pack, fmr, &score, &smallest))
+		return FAIL(l, find_key(map, "target_fpir"),
+			    "target_fpir %g over %llu references needs a false match rate of %.3g, "
+			    "calibration %s supports %g; raise the target or lower gallery_size",
+			    p->target_fpir, (unsigned long long)p->gallery_size, fmr,
+			    l->pack->calibration_id, smallest);
+	return 0;
+}
+
+static int load_purpose(struct loader *l, const struct yaml_value *map, struct policy_purpose *p)
+{
+	int error;
+
+	if (map->kind != YAML_MAP || !map->first)
+		return FAIL(l, map, "a purpose needs options, as in \"name: gate\"");
+	for (const struct yaml_value *v = map->first; v; v = v->next) {
+		const struct option *option = find_option(v->key);
+
+		if (!option)
+			return FAIL(l, v, "a purpose has no option \"%s\"", v->key);
+		error = option->load(l, v, p);
+		if (error)
+			return error;
+	}
+	/* What else is required depends on them. */
+	if (!p->operations)
+		return FAIL(l, map, "purpose \"%s\" needs operations", p->name ? p->name : "");
+	error = check_options(l, map, p);
+	return error ? error : check_targets(l, map, p);
+}
+
+static int load_purposes(struct loader *l, const struct yaml_value *list)
+{
+	struct policy *policy = l->policy;
+	size_t n = 0;
+
+	for (const struct yaml_value *v = list->first; v; v = v->next)
+		n++;
+	if (list->kind != YAML_LIST || !n)
+		return FAIL(l, list, "purposes needs a list of at least one");
+	policy->purposes = arena_alloc(&policy->arena, n * sizeof(*policy->purposes));
+	if (!policy->purposes)
+		return BM_ENOMEM;
+	for (const struct yaml_value *v = list->first; v; v = v->next) {
+		struct policy_purpose *p = &policy->purposes[policy->n_purposes];
+		int error = load_purpose(l, v, p);
+
+		if (error)
+			return error;
+		for (size_t i = 0; i < policy->n_purposes; i++) {
+			if (!strcmp(policy->purposes[i].name, p->name))
+				return FAIL(l, v, "purpose \"%s\" stands twice", p->name);
+		}
+		policy->n_purposes++;
+	}
+	return 0;
+}
+
+static int load_root(struct loader *l)
+{
+	struct policy *policy = l->policy;
+	const struct yaml_value *root = yaml_tree_root(policy->tree);
+	int error = 0;
+
+	for (const struct yaml_value *v = root->first; !error && v; v = v->next) {
+		if (!strcmp(v->key, "version"))
+			error = read_name(l, v, &policy->version);
+		else if (!strcmp(v->key, "deployment"))
+			error = read_name(l, v, &policy->deployment);
+		else if (!strcmp(v->key, "purposes"))
+			error = load_purposes(l, v);
+		else
+			error = FAIL(l, v, "a policy has no option \"%s\"", v->key);
+	}
+	if (!error && (!policy->version || !policy->deployment || !policy->purposes))
+		error = FAIL(l, root, "a policy needs version, deployment and purposes");
+	return error;
+}
+
+int policy_open(const char *path, const struct pack *pack, struct policy **out,
+		char message[POLICY_MESSAGE_LEN])
+{
+	struct policy *policy = calloc(1, sizeof(*policy));
+	struct loader l = {.policy = policy, .pack = pack, .message = message};
+	int error = BM_ENOMEM;
+
+	message[0] = '\0';
+	if (policy) {
+		arena_init(&policy->arena, MAX_MEMORY);
+		error = yaml_tree_open(path, &policy->tree, message);
+		if (!error)
+			error = load_root(&l);
+	}
+	if (!error) {
+		*out = policy;
+		return 0;
+	}
+	if (error == BM_ENOMEM)
+		snprintf(message, POLICY_MESSAGE_LEN, "%s: %s", path, bm_error_text(error));
+	if (policy)
+		policy_close(policy);
+	return error;
+}
+
+_Static_assert(POLICY_MESSAGE_LEN == YAML_MESSAGE_LEN, "the message is handed through");
