@@ -2,12 +2,13 @@
  * The configuration: one YAML file, checked whole, then immutable.
  *
  * Thread: any, once open.
- * Errors: BM_ECONF with file, line and reason in the message.
+ * Errors: BM_ECONF with file, line and reason in the message; BM_ENOMEM.
  * Owns: all strings, until conf_close.
  */
 #ifndef BIOMATCH_CONF_H
 #define BIOMATCH_CONF_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "biomatch/error.h"
@@ -15,33 +16,36 @@
 
 #define CONF_MESSAGE_LEN 512
 
-/* Fields carry the names of config/biomatchd.yaml, where each is explained. */
+/*
+ * Fields carry the names of config/biomatchd.yaml, where each is explained. Paths
+ * are absolute or as reachable from the working directory of conf_open.
+ */
 struct conf {
 	struct {
 		char *listen;
 		char *certificate, *private_key, *client_ca;
 		unsigned threads;
 		unsigned max_connections, max_streams;
-		uint64_t max_message, max_connection_bytes, max_total_bytes;
-		uint32_t handshake_ms, idle_ms, request_ms, drain_ms;
-		int reflection; /* bool */
+		uint64_t max_message, max_connection_bytes, max_total_bytes; /* bytes */
+		uint32_t handshake, idle, request, drain;                    /* ms */
+		unsigned queue;
+		bool reflection;
 	} server;
 	struct {
 		char *path;
-		uint64_t map_size;
-		char *key; /* file of the store key */
+		uint64_t map_size; /* bytes */
+		char *key;
 		unsigned queue, max_group;
 	} store;
 	struct {
-		char *pack;    /* model pack directory */
-		char *program; /* biomatch-face */
-		unsigned workers, queue;
-		uint32_t start_ms, run_ms;
-		uint64_t max_memory, max_resident;
+		char *pack, *program;
+		unsigned workers;
+		uint32_t start, run;               /* ms */
+		uint64_t max_memory, max_resident; /* bytes */
 	} face;
 	struct {
-		unsigned readers, scanners, queue;
-		char *kernel; /* "auto" or a kernel's name */
+		unsigned readers, scanners;
+		char *kernel;
 	} match;
 	struct {
 		char *file;
@@ -51,7 +55,10 @@ struct conf {
 	} log;
 };
 
-/* Reads and checks a file, the files it names included (existing, readable). */
+/*
+ * Reads and checks a file, and that what it names exists and can be used by this
+ * process. Relative paths start at the file's own directory.
+ */
 int conf_open(const char *path, struct conf **out, char message[CONF_MESSAGE_LEN]) BM_MUST_CHECK;
 void conf_close(struct conf *conf);
 
