@@ -40,6 +40,7 @@ struct db_txn {
 	void *handle; /* MDB_txn */
 	int error;    /* first failure, sticky; 0 while all went well */
 	bool writes;
+	struct db_txn *parent; /* of a nested one */
 };
 
 struct db_cursor {
@@ -49,7 +50,7 @@ struct db_cursor {
 
 /*
  * Opens the environment in a directory that exists and belongs to this user.
- * The map is sparse; it may grow later to the size asked for. BM_ELOCKED when
+ * The map is sparse: it takes address space, the file grows as it fills. BM_ELOCKED when
  * another process has it open. On failure message says what to do.
  */
 int db_open(const char *dir, uint64_t map_size, unsigned max_readers, struct db **out,

@@ -41,8 +41,8 @@ void keys_close(struct keys *keys);
 void keys_fingerprint(const struct keys *keys, uint8_t out[16]);
 
 /* HMAC-SHA256 of the parts, each preceded by its length, under the use's key. */
-void keys_pseudonym(const struct keys *keys, enum keys_use use, const struct bytes *parts, size_t n,
-		    uint8_t out[KEYS_PSEUDONYM_LEN]);
+int keys_pseudonym(const struct keys *keys, enum keys_use use, const struct bytes *parts, size_t n,
+		   uint8_t out[KEYS_PSEUDONYM_LEN]) BM_MUST_CHECK;
 
 /*
  * AES-256-GCM under the use's key with a random nonce. context is authenticated
@@ -53,5 +53,9 @@ int keys_seal(const struct keys *keys, enum keys_use use, struct bytes context, 
 /* The reverse; out has room for in.len - KEYS_SEAL_OVERHEAD. BM_ETEMPLATE if altered. */
 int keys_unseal(const struct keys *keys, enum keys_use use, struct bytes context, struct bytes in,
 		uint8_t *out) BM_MUST_CHECK;
+
+/* len bytes of ChaCha20 key stream, the same for the same key, use and label. */
+int keys_stream(const struct keys *keys, enum keys_use use, uint64_t label, uint8_t *out,
+		size_t len) BM_MUST_CHECK;
 
 #endif

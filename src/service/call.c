@@ -74,9 +74,10 @@ int call_check_request_id(struct service_call *call, const char *request_id)
 
 	if (error)
 		return error;
-	keys_pseudonym(call->service->options.keys, KEYS_REQUEST, parts, 2, call->job.request);
-	call->job.has_request = true;
-	return 0;
+	error = keys_pseudonym(call->service->options.keys, KEYS_REQUEST, parts, 2,
+			       call->job.request);
+	call->job.has_request = !error;
+	return error;
 }
 
 int call_allow(struct service_call *call, const char *purpose, const char *gallery)

@@ -1,0 +1,385 @@
+#include "biomatch/db.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <lmdb.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "biomatch/log.h"
+
+struct db {
+	MDB_env *env;
+	MDB_dbi tables[DB_TABLES];
+	int lock_fd;
+	atomic_bool read_only;
+};
+
+static const char *const table_names[DB_TABLES] = {
+	[DB_META] = "meta",
+	[DB_GALLERIES] = "galleries",
+	[DB_SUBJECTS] = "subjects",
+	[DB_TAIL] = "tail",
+	[DB_SEGMENTS] = "segments",
+	[DB_REQUESTS] = "requests",
+	[DB_REQUEST_AGE] = "request_age",
+};
+
+static int error_of(int rc)
+{
+	switch (rc) {
+	case 0:
+		return 0;
+	case ENOMEM:
+		return BM_ENOMEM;
+	case MDB_MAP_FULL:
+	case MDB_TXN_FULL:
+	case ENOSPC:
+	case EDQUOT:
+		return BM_EFULL;
+	case MDB_READERS_FULL:
+		return BM_EBUSY;
+	case MDB_CORRUPTED:
+	case MDB_PAGE_NOTFOUND:
+	case MDB_PANIC:
+	case MDB_INVALID:
+		return BM_ECORRUPT;
+	case MDB_VERSION_MISMATCH:
+		return BM_ESTOREVER;
+	default:
+		return BM_EIO;
+	}
+}
+
+/* The first failure of a transaction is the one that is told. */
+static void stick(struct db_txn *txn, int rc, const char *what)
+{
+	if (txn->error)
+		return;
+	txn->error = error_of(rc);
+	log_error("store_failed", "operation=%s error=%s", what, mdb_strerror(rc));
+}
+
+/*
+ * The store's directory must be ours alone: LMDB trusts what it finds there. The
+ * lock keeps out a second daemon, which LMDB itself would let in.
+ */
+static int lock_dir(const char *dir, int *fd, char message[256])
+{
+	char path[512];
+	struct stat st;
+
+	if (stat(dir, &st) || !S_ISDIR(st.st_mode)) {
+		snprintf(message, 256, "%.180s: %s; create the directory first", dir,
+			 errno ? strerror(errno) : "not a directory");
+		return BM_EIO;
+	}
+	if (st.st_uid != geteuid() || (st.st_mode & 022)) {
+		snprintf(message, 256,
+			 "%.160s: must belong to the daemon's user and be writable by nobody else",
+			 dir);
+		return BM_EIO;
+	}
+	snprintf(path, sizeof(path), "%.480s/daemon.lock", dir);
+	*fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (*fd < 0) {
+		snprintf(message, 256, "%.180s: %s", path, strerror(errno));
+		return BM_EIO;
+	}
+	if (flock(*fd, LOCK_EX | LOCK_NB)) {
+		snprintf(message, 256, "%.160s: another daemon has this store open", dir);
+		close(*fd);
+		*fd = -1;
+		return BM_ELOCKED;
+	}
+	return 0;
+}
+
+static int open_tables(struct db *db)
+{
+	MDB_txn *txn;
+	int rc = mdb_txn_begin(db->env, NULL, 0, &txn);
+
+	if (rc)
+		return rc;
+	for (int i = 0; !rc && i < DB_TABLES; i++)
+		rc = mdb_dbi_open(txn, table_names[i], MDB_CREATE, &db->tables[i]);
+	if (rc) {
+		mdb_txn_abort(txn);
+		return rc;
+	}
+	return mdb_txn_commit(txn);
+}
+
+static int open_env(struct db *db, const char *dir, uint64_t map_size, unsigned max_readers)
+{
+	int stale, rc = mdb_env_create(&db->env);
+
+	if (!rc)
+		rc = mdb_env_set_mapsize(db->env, map_size);
+	if (!rc)
+		rc = mdb_env_set_maxdbs(db->env, DB_TABLES);
+	if (!rc)
+		rc = mdb_env_set_maxreaders(db->env, max_readers);
+	if (!rc)
+		rc = mdb_env_open(db->env, dir, MDB_NOTLS, 0600);
+	if (!rc)
+		rc = mdb_reader_check(db->env, &stale);
+	return rc ? rc : open_tables(db);
+}
+
+int db_open(const char *dir, uint64_t map_size, unsigned max_readers, struct db **out,
+	    char message[256])
+{
+	struct db *db = calloc(1, sizeof(*db));
+	int rc, error;
+
+	if (!db)
+		return BM_ENOMEM;
+	db->lock_fd = -1;
+	atomic_init(&db->read_only, false);
+	error = lock_dir(dir, &db->lock_fd, message);
+	if (!error) {
+		rc = open_env(db, dir, map_size, max_readers);
+		error = error_of(rc);
+		if (rc)
+			snprintf(message, 256, "%.160s: %s", dir, mdb_strerror(rc));
+	}
+	if (error) {
+		db_close(db);
+		return error;
+	}
+	*out = db;
+	return 0;
+}
+
+void db_close(struct db *db)
+{
+	if (!db)
+		return;
+	if (db->env)
+		mdb_env_close(db->env);
+	if (db->lock_fd >= 0)
+		close(db->lock_fd);
+	free(db);
+}
+
+bool db_is_read_only(const struct db *db)
+{
+	return atomic_load(&db->read_only);
+}
+
+int db_stat(struct db *db, struct db_stat *out)
+{
+	MDB_envinfo info;
+	MDB_stat stat;
+
+	if (mdb_env_info(db->env, &info) || mdb_env_stat(db->env, &stat))
+		return BM_EIO;
+	out->map_bytes = info.me_mapsize;
+	out->used_bytes = (uint64_t)(info.me_last_pgno + 1) * stat.ms_psize;
+	out->readers = info.me_numreaders;
+	return 0;
+}
+
+static int begin(struct db *db, MDB_txn *parent, unsigned flags, struct db_txn *txn)
+{
+	MDB_txn *handle;
+	int rc = mdb_txn_begin(db->env, parent, flags, &handle);
+
+	*txn = (struct db_txn){.db = db, .writes = !(flags & MDB_RDONLY)};
+	if (rc) {
+		stick(txn, rc, "begin");
+		return txn->error;
+	}
+	txn->handle = handle;
+	return 0;
+}
+
+int db_begin_read(struct db *db, struct db_txn *txn)
+{
+	return begin(db, NULL, MDB_RDONLY, txn);
+}
+
+int db_begin_write(struct db *db, struct db_txn *txn)
+{
+	if (db_is_read_only(db)) {
+		*txn = (struct db_txn){.db = db, .error = BM_EREADONLY};
+		return BM_EREADONLY;
+	}
+	return begin(db, NULL, 0, txn);
+}
+
+int db_begin_nested(struct db_txn *parent, struct db_txn *txn)
+{
+	int error = begin(parent->db, parent->handle, 0, txn);
+
+	txn->parent = parent;
+	return error;
+}
+
+int db_commit(struct db_txn *txn)
+{
+	MDB_txn *handle = txn->handle;
+	int rc;
+
+	if (txn->error || !handle) {
+		db_abort(txn);
+		return txn->error;
+	}
+	txn->handle = NULL;
+	rc = mdb_txn_commit(handle);
+	if (!rc)
+		return 0;
+	stick(txn, rc, "commit");
+	/* What is on disk after a failed commit or sync is not known. */
+	if (!txn->parent)
+		atomic_store(&txn->db->read_only, true);
+	return txn->error;
+}
+
+void db_abort(struct db_txn *txn)
+{
+	if (txn->handle)
+		mdb_txn_abort(txn->handle);
+	txn->handle = NULL;
+}
+
+static MDB_val val_of(struct bytes b)
+{
+	return (MDB_val){b.len, (void *)(uintptr_t)b.data};
+}
+
+static struct bytes bytes_of(MDB_val v)
+{
+	return (struct bytes){v.mv_data, v.mv_size};
+}
+
+bool db_get(struct db_txn *txn, enum db_table table, struct bytes key, struct bytes *value)
+{
+	MDB_val k = val_of(key), v;
+	int rc;
+
+	if (txn->error)
+		return false;
+	rc = mdb_get(txn->handle, txn->db->tables[table], &k, &v);
+	if (rc) {
+		if (rc != MDB_NOTFOUND)
+			stick(txn, rc, "get");
+		return false;
+	}
+	*value = bytes_of(v);
+	return true;
+}
+
+void db_put(struct db_txn *txn, enum db_table table, struct bytes key, struct bytes value)
+{
+	MDB_val k = val_of(key), v = val_of(value);
+	int rc;
+
+	if (txn->error)
+		return;
+	rc = mdb_put(txn->handle, txn->db->tables[table], &k, &v, 0);
+	if (rc)
+		stick(txn, rc, "put");
+}
+
+void *db_reserve(struct db_txn *txn, enum db_table table, struct bytes key, size_t len)
+{
+	MDB_val k = val_of(key), v = {len, NULL};
+	int rc;
+
+	if (txn->error)
+		return NULL;
+	rc = mdb_put(txn->handle, txn->db->tables[table], &k, &v, MDB_RESERVE);
+	if (rc) {
+		stick(txn, rc, "reserve");
+		return NULL;
+	}
+	return v.mv_data;
+}
+
+bool db_delete(struct db_txn *txn, enum db_table table, struct bytes key)
+{
+	MDB_val k = val_of(key);
+	int rc;
+
+	if (txn->error)
+		return false;
+	rc = mdb_del(txn->handle, txn->db->tables[table], &k, NULL);
+	if (rc && rc != MDB_NOTFOUND)
+		stick(txn, rc, "delete");
+	return !rc;
+}
+
+void db_cursor_open(struct db_txn *txn, enum db_table table, struct db_cursor *cursor)
+{
+	MDB_cursor *handle;
+	int rc;
+
+	*cursor = (struct db_cursor){.txn = txn};
+	if (txn->error)
+		return;
+	rc = mdb_cursor_open(txn->handle, txn->db->tables[table], &handle);
+	if (rc)
+		stick(txn, rc, "cursor");
+	else
+		cursor->handle = handle;
+}
+
+void db_cursor_close(struct db_cursor *cursor)
+{
+	if (cursor->handle)
+		mdb_cursor_close(cursor->handle);
+	cursor->handle = NULL;
+}
+
+static bool move(struct db_cursor *cursor, MDB_val k, MDB_cursor_op op, struct bytes *found,
+		 struct bytes *value)
+{
+	MDB_val v;
+	int rc;
+
+	if (!cursor->handle || cursor->txn->error)
+		return false;
+	rc = mdb_cursor_get(cursor->handle, &k, &v, op);
+	if (rc) {
+		if (rc != MDB_NOTFOUND)
+			stick(cursor->txn, rc, "cursor_get");
+		return false;
+	}
+	*found = bytes_of(k);
+	*value = bytes_of(v);
+	return true;
+}
+
+bool db_cursor_seek(struct db_cursor *cursor, struct bytes key, struct bytes *found,
+		    struct bytes *value)
+{
+	return move(cursor, val_of(key), MDB_SET_RANGE, found, value);
+}
+
+bool db_cursor_next(struct db_cursor *cursor, struct bytes *found, struct bytes *value)
+{
+	return move(cursor, (MDB_val){0, NULL}, MDB_NEXT, found, value);
+}
+
+bool db_cursor_last(struct db_cursor *cursor, struct bytes *found, struct bytes *value)
+{
+	return move(cursor, (MDB_val){0, NULL}, MDB_LAST, found, value);
+}
+
+void db_cursor_delete(struct db_cursor *cursor)
+{
+	int rc;
+
+	if (!cursor->handle || cursor->txn->error)
+		return;
+	rc = mdb_cursor_del(cursor->handle, 0);
+	if (rc)
+		stick(cursor->txn, rc, "cursor_delete");
+}

@@ -1,0 +1,209 @@
+#include "biomatch/keys.h"
+
+#include <openssl/core_names.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <openssl/kdf.h>
+#include <openssl/params.h>
+#include <openssl/rand.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "biomatch/file.h"
+#include "biomatch/log.h"
+
+#define KEY_LEN   32
+#define NONCE_LEN 12
+#define TAG_LEN   16
+
+/* One key for each use and end; the fingerprint's is the last. */
+struct keys {
+	uint8_t hmac[KEYS_USES][KEY_LEN];
+	uint8_t aead[KEYS_USES][KEY_LEN];
+	uint8_t fingerprint[16];
+};
+
+static int derive(const uint8_t master[KEYS_MASTER_LEN], const char *end, int use, uint8_t *out,
+		  size_t len)
+{
+	EVP_KDF *kdf = EVP_KDF_fetch(NULL, "HKDF", NULL);
+	EVP_KDF_CTX *ctx = kdf ? EVP_KDF_CTX_new(kdf) : NULL;
+	char info[64];
+	int ok, n = snprintf(info, sizeof(info), "biomatch store v1 %s %d", end, use);
+	OSSL_PARAM params[] = {
+		OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, (char *)"SHA256", 0),
+		OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, (void *)(uintptr_t)master,
+						  KEYS_MASTER_LEN),
+		OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_INFO, info, (size_t)n),
+		OSSL_PARAM_construct_end(),
+	};
+
+	ok = ctx && EVP_KDF_derive(ctx, out, len, params) == 1;
+	EVP_KDF_CTX_free(ctx);
+	EVP_KDF_free(kdf);
+	return ok ? 0 : BM_EKEY;
+}
+
+static int derive_all(const uint8_t master[KEYS_MASTER_LEN], struct keys *keys)
+{
+	int error = derive(master, "fingerprint", 0, keys->fingerprint, sizeof(keys->fingerprint));
+
+	for (int use = 0; !error && use < KEYS_USES; use++) {
+		error = derive(master, "hmac", use, keys->hmac[use], KEY_LEN);
+		if (!error)
+			error = derive(master, "aead", use, keys->aead[use], KEY_LEN);
+	}
+	return error;
+}
+
+static size_t mapped_len(void)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+	return (sizeof(struct keys) + page - 1) / page * page;
+}
+
+int keys_open(const char *path, struct keys **out)
+{
+	uint8_t master[KEYS_MASTER_LEN];
+	struct keys *keys;
+	int error = file_read_secret(path, master, sizeof(master));
+
+	if (error)
+		return BM_EKEY;
+	keys = mmap(NULL, mapped_len(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (keys == MAP_FAILED) {
+		bytes_wipe(master, sizeof(master));
+		return BM_ENOMEM;
+	}
+	/* Without the right to lock, the key may reach swap: say so, go on. */
+	if (mlock(keys, mapped_len()))
+		log_warning("key_not_locked", "hint=%s", "raise LimitMEMLOCK");
+	if (madvise(keys, mapped_len(), MADV_DONTDUMP))
+		log_warning("key_in_core_dumps", NULL);
+	error = derive_all(master, keys);
+	bytes_wipe(master, sizeof(master));
+	if (error) {
+		keys_close(keys);
+		return error;
+	}
+	*out = keys;
+	return 0;
+}
+
+void keys_close(struct keys *keys)
+{
+	if (!keys)
+		return;
+	bytes_wipe(keys, sizeof(*keys));
+	munmap(keys, mapped_len());
+}
+
+void keys_fingerprint(const struct keys *keys, uint8_t out[16])
+{
+	memcpy(out, keys->fingerprint, sizeof(keys->fingerprint));
+}
+
+int keys_pseudonym(const struct keys *keys, enum keys_use use, const struct bytes *parts, size_t n,
+		   uint8_t out[KEYS_PSEUDONYM_LEN])
+{
+	EVP_MAC *mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
+	EVP_MAC_CTX *ctx = mac ? EVP_MAC_CTX_new(mac) : NULL;
+	OSSL_PARAM params[] = {
+		OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char *)"SHA256", 0),
+		OSSL_PARAM_construct_end(),
+	};
+	size_t len;
+	int ok = ctx && EVP_MAC_init(ctx, keys->hmac[use], KEY_LEN, params);
+
+	for (size_t i = 0; ok && i < n; i++) {
+		uint8_t prefix[8];
+
+		bytes_put_be64(prefix, parts[i].len);
+		ok = EVP_MAC_update(ctx, prefix, sizeof(prefix)) &&
+		     EVP_MAC_update(ctx, parts[i].data, parts[i].len);
+	}
+	ok = ok && EVP_MAC_final(ctx, out, &len, KEYS_PSEUDONYM_LEN);
+	EVP_MAC_CTX_free(ctx);
+	EVP_MAC_free(mac);
+	return ok ? 0 : BM_ENOMEM;
+}
+
+static int seal(EVP_CIPHER_CTX *ctx, const uint8_t *key, struct bytes context, struct bytes in,
+		uint8_t *out)
+{
+	uint8_t *nonce = out, *text = out + NONCE_LEN, *tag = text + in.len;
+	int n;
+
+	return RAND_bytes(nonce, NONCE_LEN) == 1 &&
+	       EVP_EncryptInit_ex(ctx, EVP_aes_256_gcm(), NULL, key, nonce) &&
+	       EVP_EncryptUpdate(ctx, NULL, &n, context.data, (int)context.len) &&
+	       EVP_EncryptUpdate(ctx, text, &n, in.data, (int)in.len) &&
+	       EVP_EncryptFinal_ex(ctx, text + n, &n) &&
+	       EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, TAG_LEN, tag);
+}
+
+int keys_seal(const struct keys *keys, enum keys_use use, struct bytes context, struct bytes in,
+	      uint8_t *out)
+{
+	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+	int ok = ctx && in.len <= INT32_MAX && seal(ctx, keys->aead[use], context, in, out);
+
+	EVP_CIPHER_CTX_free(ctx);
+	return ok ? 0 : BM_ENOMEM;
+}
+
+static int unseal(EVP_CIPHER_CTX *ctx, const uint8_t *key, struct bytes context, struct bytes in,
+		  uint8_t *out)
+{
+	const uint8_t *nonce = in.data, *text = in.data + NONCE_LEN;
+	size_t len = in.len - KEYS_SEAL_OVERHEAD;
+	int n;
+
+	return EVP_DecryptInit_ex(ctx, EVP_aes_256_gcm(), NULL, key, nonce) &&
+	       EVP_DecryptUpdate(ctx, NULL, &n, context.data, (int)context.len) &&
+	       EVP_DecryptUpdate(ctx, out, &n, text, (int)len) &&
+	       EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, TAG_LEN,
+				   (void *)(uintptr_t)(text + len)) &&
+	       EVP_DecryptFinal_ex(ctx, out + n, &n);
+}
+
+int keys_unseal(const struct keys *keys, enum keys_use use, struct bytes context, struct bytes in,
+		uint8_t *out)
+{
+	EVP_CIPHER_CTX *ctx;
+	int ok;
+
+	if (in.len < KEYS_SEAL_OVERHEAD || in.len > INT32_MAX)
+		return BM_ETEMPLATE;
+	ctx = EVP_CIPHER_CTX_new();
+	if (!ctx)
+		return BM_ENOMEM;
+	ok = unseal(ctx, keys->aead[use], context, in, out);
+	EVP_CIPHER_CTX_free(ctx);
+	if (ok)
+		return 0;
+	bytes_wipe(out, in.len - KEYS_SEAL_OVERHEAD);
+	return BM_ETEMPLATE;
+}
+
+int keys_stream(const struct keys *keys, enum keys_use use, uint64_t label, uint8_t *out,
+		size_t len)
+{
+	uint8_t seed[KEYS_PSEUDONYM_LEN], input[8], iv[16] = {0};
+	struct bytes part = {input, sizeof(input)};
+	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+	int n, ok, error = BM_ENOMEM;
+
+	bytes_put_be64(input, label);
+	if (ctx && len <= INT32_MAX && !keys_pseudonym(keys, use, &part, 1, seed)) {
+		memset(out, 0, len);
+		ok = EVP_EncryptInit_ex(ctx, EVP_chacha20(), NULL, seed, iv) &&
+		     EVP_EncryptUpdate(ctx, out, &n, out, (int)len);
+		error = ok ? 0 : BM_ENOMEM;
+	}
+	bytes_wipe(seed, sizeof(seed));
+	EVP_CIPHER_CTX_free(ctx);
+	return error;
+}
