@@ -32,14 +32,13 @@ void clock_shift_wall(int64_t by_ms)
 
 int clock_poll_timeout(int64_t deadline_ns)
 {
-	int64_t left;
+	int64_t left, now = clock_monotonic_ns();
 
 	if (deadline_ns == CLOCK_FOREVER)
 		return -1;
-	left = deadline_ns - clock_monotonic_ns();
-	if (left <= 0)
+	if (deadline_ns <= now)
 		return 0;
 	/* Rounded up, so that a poll which times out has passed the deadline. */
-	left = (left + CLOCK_NS_PER_MS - 1) / CLOCK_NS_PER_MS;
+	left = (deadline_ns - now - 1) / CLOCK_NS_PER_MS + 1;
 	return left > INT_MAX ? INT_MAX : (int)left;
 }

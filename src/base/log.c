@@ -76,34 +76,49 @@ struct field {
 	char *key, *value;
 };
 
-/* Stands between fields while they are formatted, so that a value may hold spaces. */
-#define FIELD_BREAK '\x1f'
-
-/* Formats all fields at once and cuts the text where the format had its spaces. */
-static size_t format_fields(const char *format, va_list args, struct field *out, char *text)
+/* Formats all fields at once, with breaks where the format has its spaces. */
+static void format_with(char fill, const char *format, va_list args, char text[LOG_TEXT])
 {
 	char broken[512];
-	size_t n = 0, len = strlen(format);
+	size_t len = strnlen(format, sizeof(broken) - 1);
 
-	if (len >= sizeof(broken))
-		return 0;
-	for (size_t i = 0; i <= len; i++)
-		broken[i] = format[i] == ' ' ? FIELD_BREAK : format[i];
+	for (size_t i = 0; i < len; i++)
+		broken[i] = format[i] == ' ' ? fill : format[i];
+	broken[len] = '\0';
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
 	vsnprintf(text, LOG_TEXT, broken, args);
 #pragma GCC diagnostic pop
-	for (char *p = text; p && *p && n < LOG_MAX_FIELDS; n++) {
-		char *next = strchr(p, FIELD_BREAK), *equals;
+}
 
-		if (next)
-			*next++ = '\0';
+/*
+ * Cuts the text where the format had its spaces. A value may hold any byte, the
+ * break among them, so two texts are made with different breaks: only where they
+ * differ is the format's own.
+ */
+static size_t format_fields(const char *format, va_list args, struct field *out, char *text)
+{
+	char other[LOG_TEXT], *p = text;
+	size_t n = 0, len;
+	va_list again;
+
+	va_copy(again, args);
+	format_with('\x1e', format, again, other);
+	va_end(again);
+	format_with('\x1f', format, args, text);
+	len = strlen(text);
+	for (size_t i = 0; i <= len && n < LOG_MAX_FIELDS; i++) {
+		char *equals;
+
+		if (i < len && text[i] == other[i])
+			continue;
+		text[i] = '\0';
 		equals = strchr(p, '=');
 		if (!equals)
 			break;
 		*equals = '\0';
-		out[n] = (struct field){p, equals + 1};
-		p = next;
+		out[n++] = (struct field){p, equals + 1};
+		p = text + i + 1;
 	}
 	return n;
 }

@@ -93,9 +93,9 @@ struct value {
 	const char *text;
 };
 
-static void *field_of(const struct loader *l, const struct option *option)
+static void *field_of(struct conf *conf, const struct option *option)
 {
-	return (char *)l->conf + option->offset;
+	return (char *)conf + option->offset;
 }
 
 __attribute__((format(printf, 3, 4))) static int
@@ -119,7 +119,7 @@ static int fail_range(const struct loader *l, const struct value *v, const char 
 
 static int store_text(const struct loader *l, const struct value *v, const char *text)
 {
-	char **field = field_of(l, v->option);
+	char **field = field_of(l->conf, v->option);
 
 	*field = strdup(text);
 	return *field ? 0 : BM_ENOMEM;
@@ -190,7 +190,7 @@ static int read_path(const struct loader *l, const struct value *v)
 		free(path);
 		return error;
 	}
-	*(char **)field_of(l, v->option) = path;
+	*(char **)field_of(l->conf, v->option) = path;
 	return 0;
 }
 
@@ -209,7 +209,7 @@ static int read_count(const struct loader *l, const struct value *v)
 				  v->option->kind == COUNT_CPU ? "\"auto\" or a whole number"
 							       : "a whole number");
 	}
-	*(unsigned *)field_of(l, v->option) = (unsigned)n;
+	*(unsigned *)field_of(l->conf, v->option) = (unsigned)n;
 	return 0;
 }
 
@@ -223,7 +223,7 @@ static uint64_t bound(const char *text, int (*parse)(const char *, uint64_t, uin
 
 static int read_size(const struct loader *l, const struct value *v)
 {
-	uint64_t *field = field_of(l, v->option);
+	uint64_t *field = field_of(l->conf, v->option);
 
 	if (parse_size(v->text, bound(v->option->min, parse_size),
 		       bound(v->option->max, parse_size), field))
@@ -238,7 +238,7 @@ static int read_duration(const struct loader *l, const struct value *v)
 	if (parse_duration_ms(v->text, bound(v->option->min, parse_duration_ms),
 			      bound(v->option->max, parse_duration_ms), &ms))
 		return fail_range(l, v, "a time, as in 500ms or 5s,");
-	*(uint32_t *)field_of(l, v->option) = (uint32_t)ms;
+	*(uint32_t *)field_of(l->conf, v->option) = (uint32_t)ms;
 	return 0;
 }
 
@@ -257,11 +257,11 @@ static int read_value(const struct loader *l, const struct value *v)
 	case DURATION:
 		return read_duration(l, v);
 	case BOOL:
-		if (parse_bool(v->text, field_of(l, v->option)))
+		if (parse_bool(v->text, field_of(l->conf, v->option)))
 			return fail_value(l, v, "\"%.64s\" is neither true nor false", v->text);
 		return 0;
 	case LEVEL:
-		if (log_level_parse(v->text, field_of(l, v->option)))
+		if (log_level_parse(v->text, field_of(l->conf, v->option)))
 			return fail_value(l, v,
 					  "\"%.64s\" is not error, warning, notice, info or debug",
 					  v->text);
@@ -386,7 +386,7 @@ void conf_close(struct conf *conf)
 		case DIR_WRITE:
 		case PROGRAM:
 		case TEXT:
-			free(*(char **)((char *)conf + options[i].offset));
+			free(*(char **)field_of(conf, &options[i]));
 			break;
 		default:
 			break;
