@@ -1,0 +1,292 @@
+#include "daemon.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "biomatch/db.h"
+#include "biomatch/gallery.h"
+#include "biomatch/keys.h"
+#include "biomatch/log.h"
+#include "biomatch/pack.h"
+#include "biomatch/policy.h"
+#include "biomatch/score.h"
+#include "biomatch/writer.h"
+
+_Static_assert(POLICY_MAX_CANDIDATES == GALLERY_MAX_CANDIDATES,
+	       "a policy may allow what a search can");
+_Static_assert(POLICY_MESSAGE_LEN <= DAEMON_MESSAGE_LEN && PACK_MESSAGE_LEN <= DAEMON_MESSAGE_LEN,
+	       "messages are handed through");
+
+/* Readers of the database beside the pools': fsck, backup, what is still ending. */
+#define SPARE_READERS 32
+
+struct daemon {
+	const struct conf *conf;
+	struct keys *keys;
+	struct pack *pack;
+	struct policy *policy; /* until it is the service's */
+	struct db *db;
+	struct gallery_store *store;
+	struct writer *writer;
+	struct service *service;
+	struct net_server *net;
+	struct net_options net_options;
+	uint64_t jobs_seen; /* by the last tick */
+};
+
+/* Puts what failed in front of the error's own text. */
+static int fail(char message[DAEMON_MESSAGE_LEN], int error, const char *what)
+{
+	snprintf(message, DAEMON_MESSAGE_LEN, "%s: %s", what, bm_error_text(error));
+	return error;
+}
+
+static int open_keys(const struct conf *conf, struct keys **out, char message[DAEMON_MESSAGE_LEN])
+{
+	int error = keys_open(conf->store.key, out);
+
+	if (error)
+		snprintf(message, DAEMON_MESSAGE_LEN,
+			 "%s: the store key must be a file of %d bytes that only its owner can "
+			 "read",
+			 conf->store.key, KEYS_MASTER_LEN);
+	return error;
+}
+
+/* What is read and never written, as --check-config reads it too. */
+static int open_inputs(struct daemon *d, bool verify_pack, char message[DAEMON_MESSAGE_LEN])
+{
+	const struct conf *conf = d->conf;
+	int error = score_init(conf->match.kernel);
+
+	if (error) {
+		snprintf(message, DAEMON_MESSAGE_LEN,
+			 "match.kernel: this machine cannot run \"%s\"", conf->match.kernel);
+		return error;
+	}
+	error = open_keys(conf, &d->keys, message);
+	if (!error)
+		error = pack_open(conf->face.pack, verify_pack, &d->pack, message);
+	if (!error)
+		error = policy_open(conf->policy.file, d->pack, &d->policy, message);
+	return error;
+}
+
+static int open_store(struct daemon *d, char message[DAEMON_MESSAGE_LEN])
+{
+	const struct conf *conf = d->conf;
+	const struct writer_options options = {
+		.capacity = conf->store.queue,
+		.max_group = conf->store.max_group,
+	};
+	char reason[256] = "";
+	int error =
+		db_open(conf->store.path, conf->store.map_size,
+			conf->match.readers + conf->match.scanners + SPARE_READERS, &d->db, reason);
+
+	if (error) {
+		snprintf(message, DAEMON_MESSAGE_LEN, "%s",
+			 *reason ? reason : bm_error_text(error));
+		return error;
+	}
+	error = gallery_store_open(d->db, d->keys, d->pack, &d->store);
+	if (!error)
+		error = writer_open(d->db, d->store, d->keys, &options, &d->writer);
+	return error ? fail(message, error, conf->store.path) : 0;
+}
+
+static int open_service(struct daemon *d, char message[DAEMON_MESSAGE_LEN])
+{
+	const struct conf *conf = d->conf;
+	const struct service_options options = {
+		.db = d->db,
+		.store = d->store,
+		.writer = d->writer,
+		.keys = d->keys,
+		.pack = d->pack,
+		.policy = d->policy,
+		.worker =
+			{
+				.program = conf->face.program,
+				.pack_dir = conf->face.pack,
+				.start_ms = conf->face.start,
+				.run_ms = conf->face.run,
+				.max_memory = conf->face.max_memory,
+				.max_resident = conf->face.max_resident,
+			},
+		.face_threads = conf->face.workers,
+		.read_threads = conf->match.readers,
+		.scan_threads = conf->match.scanners,
+		.queue = conf->server.queue,
+		.reflection = conf->server.reflection,
+		.version = BIOMATCH_VERSION,
+	};
+	int error = service_open(&options, &d->service);
+
+	if (error)
+		return fail(message, error, "the face workers did not start");
+	d->policy = NULL;
+	return 0;
+}
+
+static struct net_options net_options_of(const struct conf *conf, const char *listen)
+{
+	return (struct net_options){
+		.listen = listen ? listen : conf->server.listen,
+		.certificate = conf->server.certificate,
+		.private_key = conf->server.private_key,
+		.client_ca = conf->server.client_ca,
+		.threads = conf->server.threads,
+		.max_connections = conf->server.max_connections,
+		.max_streams = conf->server.max_streams,
+		.max_message = conf->server.max_message,
+		.max_connection_bytes = conf->server.max_connection_bytes,
+		.max_total_bytes = conf->server.max_total_bytes,
+		.handshake_ms = conf->server.handshake,
+		.idle_ms = conf->server.idle,
+		.request_ms = conf->server.request,
+	};
+}
+
+static int open_net(struct daemon *d, const char *listen, char message[DAEMON_MESSAGE_LEN])
+{
+	const struct net_handler handler = transport_handler(d->service);
+	char reason[256] = "";
+	int error;
+
+	d->net_options = net_options_of(d->conf, listen);
+	error = net_server_open(&d->net_options, &handler, &d->net, reason);
+	if (error)
+		snprintf(message, DAEMON_MESSAGE_LEN, "%s",
+			 *reason ? reason : bm_error_text(error));
+	return error;
+}
+
+/* Closes what is open, calls being over. */
+static void close_parts(struct daemon *d)
+{
+	if (d->service)
+		service_close(d->service);
+	if (d->net)
+		net_server_close(d->net);
+	if (d->writer)
+		writer_close(d->writer);
+	if (d->store)
+		gallery_store_close(d->store);
+	if (d->db)
+		db_close(d->db);
+	if (d->policy)
+		policy_close(d->policy);
+	if (d->pack)
+		pack_close(d->pack);
+	if (d->keys)
+		keys_close(d->keys);
+	free(d);
+}
+
+int daemon_open(const struct conf *conf, const char *listen, struct daemon **out,
+		char message[DAEMON_MESSAGE_LEN])
+{
+	struct daemon *d = calloc(1, sizeof(*d));
+	int error;
+
+	if (!d)
+		return fail(message, BM_ENOMEM, "biomatchd");
+	d->conf = conf;
+	error = open_inputs(d, false, message);
+	if (!error)
+		error = open_store(d, message);
+	if (!error)
+		error = open_service(d, message);
+	if (!error)
+		error = open_net(d, listen, message);
+	if (error) {
+		close_parts(d);
+		return error;
+	}
+	log_notice("daemon_ready", "version=%s port=%u model=%s kernel=%s workers=%u",
+		   BIOMATCH_VERSION, net_server_port(d->net), d->pack->model, score_kernel()->name,
+		   conf->face.workers);
+	*out = d;
+	return 0;
+}
+
+void daemon_close(struct daemon *daemon)
+{
+	log_notice("daemon_draining", "limit_ms=%u", daemon->conf->server.drain);
+	service_drain(daemon->service);
+	net_server_drain(daemon->net, daemon->conf->server.drain);
+	close_parts(daemon);
+	log_notice("daemon_ended", NULL);
+}
+
+uint16_t daemon_port(const struct daemon *daemon)
+{
+	return net_server_port(daemon->net);
+}
+
+void daemon_reload(struct daemon *daemon)
+{
+	char message[DAEMON_MESSAGE_LEN] = "";
+	struct policy *policy;
+
+	if (policy_open(daemon->conf->policy.file, daemon->pack, &policy, message)) {
+		log_error("policy_refused", "message=%s", message);
+	} else {
+		log_notice("policy_taken", "version=%s", policy_version(policy));
+		service_set_policy(daemon->service, policy);
+	}
+	message[0] = '\0';
+	if (net_server_reload(daemon->net, &daemon->net_options, message))
+		log_error("certificates_refused", "message=%s", message);
+	else
+		log_notice("certificates_taken", NULL);
+}
+
+bool daemon_tick(struct daemon *daemon)
+{
+	struct writer_stat writer;
+	bool moves;
+
+	service_tick(daemon->service);
+	writer_stat(daemon->writer, &writer);
+	moves = !writer.waiting || writer.failed || writer.jobs != daemon->jobs_seen;
+	daemon->jobs_seen = writer.jobs;
+	return moves;
+}
+
+/*
+ * Certificates are known to be good once a server has taken them: one on a port
+ * of its own, which is closed before anybody could find it.
+ */
+static int check_certificates(const struct conf *conf, char message[DAEMON_MESSAGE_LEN])
+{
+	const struct net_options options = net_options_of(conf, "127.0.0.1:0");
+	const struct net_handler handler = {0};
+	struct net_server *server;
+	char reason[256] = "";
+	int error = net_server_open(&options, &handler, &server, reason);
+
+	if (error)
+		snprintf(message, DAEMON_MESSAGE_LEN, "%s",
+			 *reason ? reason : bm_error_text(error));
+	else
+		net_server_close(server);
+	return error;
+}
+
+int daemon_check(const struct conf *conf, char message[DAEMON_MESSAGE_LEN])
+{
+	struct daemon *d = calloc(1, sizeof(*d));
+	int error;
+
+	if (!d)
+		return fail(message, BM_ENOMEM, "biomatchd");
+	d->conf = conf;
+	error = open_inputs(d, true, message);
+	if (!error)
+		error = check_certificates(conf, message);
+	close_parts(d);
+	return error;
+}

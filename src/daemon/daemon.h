@@ -1,0 +1,41 @@
+/*
+ * The composition root: what the daemon is made of, opened in the order in which
+ * the parts need each other and closed in the reverse.
+ *
+ * Thread: all of it on the main thread.
+ * Errors: BM_E* with one line for people in the message.
+ */
+#ifndef DAEMON_DAEMON_H
+#define DAEMON_DAEMON_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "biomatch/conf.h"
+#include "biomatch/error.h"
+#include "biomatch/net.h"
+#include "biomatch/service.h"
+
+#define DAEMON_MESSAGE_LEN 512
+
+struct daemon;
+
+/* Opens every part; on return calls are served. listen NULL for the configuration's. */
+int daemon_open(const struct conf *conf, const char *listen, struct daemon **out,
+		char message[DAEMON_MESSAGE_LEN]) BM_MUST_CHECK;
+/* Lets calls finish for as long as the configuration says, then closes every part. */
+void daemon_close(struct daemon *daemon);
+
+uint16_t daemon_port(const struct daemon *daemon);
+/* Reads policy and certificates again; each that is not good is logged and not taken. */
+void daemon_reload(struct daemon *daemon);
+/* Every second. False while a part that should move has not since the last time. */
+bool daemon_tick(struct daemon *daemon);
+
+/* Checks what daemon_open would read, without opening the store or the address. */
+int daemon_check(const struct conf *conf, char message[DAEMON_MESSAGE_LEN]) BM_MUST_CHECK;
+
+/* The transport's callbacks, which hand calls to the service. */
+struct net_handler transport_handler(struct service *service);
+
+#endif

@@ -1,0 +1,165 @@
+#include <argp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <systemd/sd-daemon.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "biomatch/clock.h"
+#include "biomatch/file.h"
+#include "biomatch/log.h"
+#include "daemon.h"
+#include "process.h"
+
+#define DEFAULT_CONFIG "/etc/biomatchd/biomatchd.yaml"
+
+struct arguments {
+	const char *config, *port_file;
+	bool check;
+};
+
+enum { KEY_CHECK = 256, KEY_PORT_FILE };
+
+static const struct argp_option option_list[] = {
+	{"config", 'c', "FILE", 0, "The configuration [" DEFAULT_CONFIG "]", 0},
+	{"check-config", KEY_CHECK, NULL, 0, "Check the configuration and what it names, then end",
+	 0},
+	{"port-file", KEY_PORT_FILE, "FILE", 0, "Write the port to a new file once ready", 0},
+	{0},
+};
+
+static error_t parse_option(int key, char *value, struct argp_state *state)
+{
+	struct arguments *a = state->input;
+
+	switch (key) {
+	case 'c':
+		a->config = value;
+		return 0;
+	case KEY_CHECK:
+		a->check = true;
+		return 0;
+	case KEY_PORT_FILE:
+		a->port_file = value;
+		return 0;
+	case ARGP_KEY_ARG:
+		argp_error(state, "there is nothing to do with \"%s\"", value);
+		return EINVAL;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+static int fail(int error, const char *message)
+{
+	fprintf(stderr, "biomatchd: %s\n", *message ? message : bm_error_text(error));
+	return process_exit_status(error);
+}
+
+/* Whoever waits for the file must find the number in it, so it comes by rename. */
+static int write_port(const char *path, uint16_t port)
+{
+	char text[8], *fresh;
+	int error, len = snprintf(text, sizeof(text), "%u\n", port);
+
+	if (asprintf(&fresh, "%s.new", path) < 0)
+		return BM_ENOMEM;
+	error = file_write_new(fresh, text, (size_t)len, 0644);
+	if (!error && rename(fresh, path)) {
+		unlink(fresh);
+		error = BM_EIO;
+	}
+	free(fresh);
+	return error;
+}
+
+static void reload(struct daemon *daemon)
+{
+	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%lld",
+		   (long long)(clock_monotonic_ns() / CLOCK_NS_PER_US));
+	daemon_reload(daemon);
+	sd_notify(0, "READY=1");
+}
+
+/* Serves until a signal says to end. */
+static void serve(struct daemon *daemon)
+{
+	static const struct timespec second = {1, 0};
+	sigset_t signals;
+
+	process_signals(&signals);
+	sd_notifyf(0, "READY=1\nSTATUS=serving on port %u", daemon_port(daemon));
+	for (;;) {
+		int signal = sigtimedwait(&signals, NULL, &second);
+
+		if (signal == SIGTERM || signal == SIGINT)
+			break;
+		if (signal == SIGHUP)
+			reload(daemon);
+		if (daemon_tick(daemon))
+			sd_notify(0, "WATCHDOG=1");
+	}
+	sd_notify(0, "STOPPING=1");
+}
+
+static int run(const struct arguments *a, const struct conf *conf)
+{
+	char message[DAEMON_MESSAGE_LEN] = "", socket[16];
+	struct daemon *daemon;
+	int error;
+
+	if (process_listen_socket(socket))
+		return fail(BM_ECONF, "systemd passed several sockets; one is served");
+	error = daemon_open(conf, *socket ? socket : NULL, &daemon, message);
+	if (error)
+		return fail(error, message);
+	if (a->port_file)
+		error = write_port(a->port_file, daemon_port(daemon));
+	if (!error)
+		serve(daemon);
+	daemon_close(daemon);
+	if (error)
+		return fail(error, "the port file cannot be written");
+	if (a->port_file)
+		unlink(a->port_file);
+	return EX_OK;
+}
+
+static int check(const struct arguments *a, const struct conf *conf)
+{
+	char message[DAEMON_MESSAGE_LEN] = "";
+	int error = daemon_check(conf, message);
+
+	if (error)
+		return fail(error, message);
+	printf("%s: good\n", a->config);
+	return EX_OK;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct argp argp = {
+		option_list, parse_option,
+		NULL,        "Answers Verify, Compare, Identify and Enrol over gRPC.",
+		NULL,        NULL,
+		NULL,
+	};
+	struct arguments a = {.config = DEFAULT_CONFIG};
+	char message[CONF_MESSAGE_LEN];
+	struct conf *conf;
+	int error, status;
+
+	argp_program_version = "biomatchd " BIOMATCH_VERSION;
+	argp_err_exit_status = EX_USAGE;
+	process_harden();
+	argp_parse(&argp, argc, argv, 0, NULL, &a);
+	error = conf_open(a.config, &conf, message);
+	if (error)
+		return fail(error, message);
+	log_set_level(conf->log.level);
+	status = a.check ? check(&a, conf) : run(&a, conf);
+	conf_close(conf);
+	return status;
+}
