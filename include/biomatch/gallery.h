@@ -114,6 +114,8 @@ struct gallery_result {
 int gallery_store_open(struct db *db, const struct keys *keys, const struct pack *pack,
 		       struct gallery_store **out) BM_MUST_CHECK;
 void gallery_store_close(struct gallery_store *store);
+/* Rows of the segments sealed from here on, 64 to 4096; for tests. */
+void gallery_store_set_segment_rows(struct gallery_store *store, uint32_t rows);
 
 /* A consistent view; keep it for one call at most. */
 int gallery_snapshot_open(struct gallery_store *store, struct gallery_snapshot **out) BM_MUST_CHECK;

@@ -1,0 +1,239 @@
+#include <stdio.h>
+#include <sys/random.h>
+
+#include "store.h"
+
+void record_write(struct db_txn *txn, struct gallery_record *record)
+{
+	char name[GALLERY_NAME_MAX + 1];
+
+	text_load(name, record->name, GALLERY_NAME_MAX);
+	record->sum = record_sum(record, sizeof(*record));
+	db_put(txn, DB_GALLERIES, text_bytes(name),
+	       (struct bytes){(const uint8_t *)record, sizeof(*record)});
+}
+
+static int create(struct gallery_store *store, struct db_txn *txn,
+		  const struct gallery_change *change, struct gallery_outcome *outcome)
+{
+	struct gallery_record record = {
+		.version = STORE_VERSION,
+		.dim = store->pack->dim,
+		.created_ms = change->now_ms,
+		.next_row = 1,
+	};
+	struct bytes value;
+	int error;
+
+	if (db_get(txn, DB_GALLERIES, text_bytes(change->gallery), &value))
+		return BM_EEXISTS;
+	error = store_take_gallery_id(txn, &record.id);
+	if (error)
+		return error;
+	memcpy(record.digest, store->pack->digest, sizeof(record.digest));
+	text_store(record.model, store->pack->model, GALLERY_MODEL_MAX);
+	text_store(record.name, change->gallery, GALLERY_NAME_MAX);
+	record_write(txn, &record);
+	record_to_info(&record, &outcome->gallery);
+	return txn->error;
+}
+
+static int drop(struct db_txn *txn, const struct gallery_change *change)
+{
+	struct gallery_record record;
+	int error = record_find(txn, change->gallery, &record);
+
+	if (error)
+		return error;
+	if (record.subjects)
+		return BM_ENOTEMPTY;
+	segments_drop(txn, &record);
+	db_delete(txn, DB_GALLERIES, text_bytes(change->gallery));
+	return txn->error;
+}
+
+/* A random UUID (RFC 9562, version 4). */
+static int make_encounter_id(char out[GALLERY_ENCOUNTER_MAX + 1])
+{
+	uint8_t r[16];
+
+	if (getrandom(r, sizeof(r), 0) != (ssize_t)sizeof(r))
+		return BM_EIO;
+	r[6] = (uint8_t)((r[6] & 0x0f) | 0x40);
+	r[8] = (uint8_t)((r[8] & 0x3f) | 0x80);
+	snprintf(out, GALLERY_ENCOUNTER_MAX + 1,
+		 "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", r[0], r[1],
+		 r[2], r[3], r[4], r[5], r[6], r[7], r[8], r[9], r[10], r[11], r[12], r[13], r[14],
+		 r[15]);
+	return 0;
+}
+
+static struct stored_encounter *find_encounter(struct subject *subject, const char *id)
+{
+	char stored[GALLERY_ENCOUNTER_MAX + 1];
+
+	for (uint16_t i = 0; i < subject->n; i++) {
+		text_load(stored, subject->encounters[i].id, GALLERY_ENCOUNTER_MAX);
+		if (!strcmp(stored, id))
+			return &subject->encounters[i];
+	}
+	return NULL;
+}
+
+/* Adds the encounter to the subject in memory; its row is not known yet. */
+static int add_encounter(struct subject *subject, const struct gallery_change *change,
+			 struct gallery_outcome *outcome)
+{
+	const struct gallery_encounter *from = &change->encounter;
+	struct stored_encounter *to;
+	int error = 0;
+
+	if (from->id[0])
+		strcpy(outcome->encounter, from->id);
+	else
+		error = make_encounter_id(outcome->encounter);
+	if (error)
+		return error;
+	if (find_encounter(subject, outcome->encounter))
+		return BM_EEXISTS;
+	if (subject->n == GALLERY_MAX_ENCOUNTERS)
+		return BM_ELIMIT;
+	to = &subject->encounters[subject->n++];
+	to->captured_ms = from->captured_ms;
+	to->expires_ms = from->expires_ms;
+	to->enrolled_ms = from->enrolled_ms;
+	text_store(to->id, outcome->encounter, GALLERY_ENCOUNTER_MAX);
+	text_store(to->type, from->type, GALLERY_TYPE_MAX);
+	text_store(to->site, from->site, GALLERY_SITE_MAX);
+	return 0;
+}
+
+static int append_row(struct gallery_store *store, struct db_txn *txn,
+		      struct gallery_record *record, struct subject *subject,
+		      const struct gallery_change *change)
+{
+	_Alignas(64) float rotated[PACK_MAX_DIM];
+	struct row_facts facts = {
+		.captured_ms = change->encounter.captured_ms,
+		.expires_ms = change->encounter.expires_ms,
+		.type = bytes_checksum(change->encounter.type, strlen(change->encounter.type)),
+		.site = bytes_checksum(change->encounter.site, strlen(change->encounter.site)),
+	};
+	int error = rotation_apply(store, record->id, change->embedding, change->dim, rotated);
+
+	if (error)
+		return error;
+	memcpy(facts.subject, subject->pseudonym, KEYS_PSEUDONYM_LEN);
+	row_append(txn, record, &facts, rotated);
+	bytes_wipe(rotated, change->dim * sizeof(float));
+	subject->encounters[subject->n - 1].row = facts.row;
+	return txn->error;
+}
+
+static int put(struct gallery_store *store, struct db_txn *txn, struct gallery_record *record,
+	       struct subject *subject, const struct gallery_change *change,
+	       struct gallery_outcome *outcome)
+{
+	bool is_new = !subject->n;
+	int error;
+
+	if (change->dim != record->dim ||
+	    memcmp(record->digest, store->pack->digest, sizeof(record->digest)))
+		return BM_EMODEL;
+	error = add_encounter(subject, change, outcome);
+	if (!error)
+		error = append_row(store, txn, record, subject, change);
+	if (!error)
+		error = subject_write(store, txn, record->id, subject,
+				      is_new ? change->subject : NULL);
+	record->encounters++;
+	record->subjects += is_new;
+	return error;
+}
+
+static int delete_subject(struct db_txn *txn, struct gallery_record *record,
+			  const struct subject *subject, struct gallery_outcome *outcome)
+{
+	struct record_key key = subject_key(record->id, subject->pseudonym);
+	int error = 0;
+
+	for (uint16_t i = 0; !error && i < subject->n; i++)
+		error = row_remove(txn, record, subject->encounters[i].row);
+	if (error)
+		return error;
+	db_delete(txn, DB_SUBJECTS, key_bytes(&key));
+	outcome->encounters = subject->n;
+	record->encounters -= subject->n;
+	record->subjects--;
+	return txn->error;
+}
+
+static int delete_encounter(struct gallery_store *store, struct db_txn *txn,
+			    struct gallery_record *record, struct subject *subject, const char *id,
+			    struct gallery_outcome *outcome)
+{
+	struct stored_encounter *encounter = find_encounter(subject, id);
+	size_t behind;
+	int error;
+
+	if (!encounter)
+		return BM_ENOENCOUNTER;
+	if (subject->n == 1) {
+		error = delete_subject(txn, record, subject, outcome);
+		outcome->encounters = 0;
+		return error;
+	}
+	error = row_remove(txn, record, encounter->row);
+	if (error)
+		return error;
+	behind = (size_t)(&subject->encounters[subject->n] - (encounter + 1));
+	memmove(encounter, encounter + 1, behind * sizeof(*encounter));
+	outcome->encounters = --subject->n;
+	record->encounters--;
+	return subject_write(store, txn, record->id, subject, NULL);
+}
+
+/* The changes to a subject share their way in and the gallery's counters. */
+static int change_subject(struct gallery_store *store, struct db_txn *txn,
+			  const struct gallery_change *change, struct gallery_outcome *outcome)
+{
+	uint8_t pseudonym[KEYS_PSEUDONYM_LEN];
+	struct gallery_record record;
+	struct subject subject;
+	int error = record_find(txn, change->gallery, &record);
+
+	if (!error)
+		error = subject_pseudonym(store, record.id, change->subject, pseudonym);
+	if (!error)
+		error = subject_read(txn, record.id, pseudonym, &subject);
+	if (error == BM_ENOREFERENCE && change->kind == GALLERY_PUT) {
+		memcpy(subject.pseudonym, pseudonym, sizeof(pseudonym));
+		subject.n = 0;
+		error = 0;
+	}
+	if (error)
+		return error;
+	if (change->kind == GALLERY_PUT)
+		error = put(store, txn, &record, &subject, change, outcome);
+	else if (change->kind == GALLERY_DELETE_SUBJECT)
+		error = delete_subject(txn, &record, &subject, outcome);
+	else
+		error = delete_encounter(store, txn, &record, &subject, change->encounter.id,
+					 outcome);
+	if (!error)
+		record_write(txn, &record);
+	return error ? error : txn->error;
+}
+
+int gallery_apply(struct gallery_store *store, struct db_txn *txn,
+		  const struct gallery_change *change, struct gallery_outcome *outcome)
+{
+	switch (change->kind) {
+	case GALLERY_CREATE:
+		return create(store, txn, change, outcome);
+	case GALLERY_DROP:
+		return drop(txn, change);
+	default:
+		return change_subject(store, txn, change, outcome);
+	}
+}

@@ -1,0 +1,168 @@
+#include "biomatch/score.h"
+#include "store.h"
+
+int record_find(struct db_txn *txn, const char *name, struct gallery_record *out)
+{
+	struct bytes value;
+
+	if (!db_get(txn, DB_GALLERIES, text_bytes(name), &value))
+		return txn->error ? txn->error : BM_ENOGALLERY;
+	if (value.len != sizeof(*out) || record_check(value, sizeof(*out)))
+		return BM_ECORRUPT;
+	memcpy(out, value.data, sizeof(*out));
+	return 0;
+}
+
+void record_to_info(const struct gallery_record *record, struct gallery_info *info)
+{
+	*info = (struct gallery_info){
+		.id = record->id,
+		.dim = record->dim,
+		.created_ms = record->created_ms,
+		.subjects = record->subjects,
+		.encounters = record->encounters,
+		.segments = record->segments,
+		.tail_rows = record->tail_rows,
+		.next_row = record->next_row,
+	};
+	text_load(info->name, record->name, GALLERY_NAME_MAX);
+	text_load(info->model, record->model, GALLERY_MODEL_MAX);
+}
+
+int gallery_find(struct gallery_snapshot *snapshot, const char *name, struct gallery_info *out)
+{
+	struct gallery_record record;
+	int error = record_find(&snapshot->txn, name, &record);
+
+	if (!error)
+		record_to_info(&record, out);
+	return error;
+}
+
+int gallery_list(struct gallery_snapshot *snapshot, const char *after, struct gallery_info *out,
+		 size_t max, size_t *n)
+{
+	struct bytes from = text_bytes(*after ? after : "a"), found, value;
+	struct gallery_record record;
+	struct db_cursor cursor;
+	int error = 0;
+	bool more;
+
+	*n = 0;
+	db_cursor_open(&snapshot->txn, DB_GALLERIES, &cursor);
+	more = db_cursor_seek(&cursor, from, &found, &value);
+	if (more && *after && found.len == from.len && !memcmp(found.data, from.data, from.len))
+		more = db_cursor_next(&cursor, &found, &value);
+	for (; more && *n < max; more = db_cursor_next(&cursor, &found, &value)) {
+		error = value.len == sizeof(record) ? record_check(value, sizeof(record))
+						    : BM_ECORRUPT;
+		if (error)
+			break;
+		memcpy(&record, value.data, sizeof(record));
+		record_to_info(&record, &out[(*n)++]);
+	}
+	db_cursor_close(&cursor);
+	return error ? error : snapshot->txn.error;
+}
+
+static void load_encounter(const struct stored_encounter *from, struct gallery_encounter *to)
+{
+	text_load(to->id, from->id, GALLERY_ENCOUNTER_MAX);
+	text_load(to->type, from->type, GALLERY_TYPE_MAX);
+	text_load(to->site, from->site, GALLERY_SITE_MAX);
+	to->captured_ms = from->captured_ms;
+	to->expires_ms = from->expires_ms;
+	to->enrolled_ms = from->enrolled_ms;
+}
+
+/* A subject's record by its id. */
+static int find_subject(struct gallery_snapshot *snapshot, uint32_t gallery, const char *name,
+			struct subject *out)
+{
+	uint8_t pseudonym[KEYS_PSEUDONYM_LEN];
+	int error = subject_pseudonym(snapshot->store, gallery, name, pseudonym);
+
+	return error ? error : subject_read(&snapshot->txn, gallery, pseudonym, out);
+}
+
+int gallery_subject(struct gallery_snapshot *snapshot, const struct gallery_info *gallery,
+		    const char *subject, struct arena *arena, struct gallery_subject *out)
+{
+	struct subject found;
+	int error = find_subject(snapshot, gallery->id, subject, &found);
+
+	if (error)
+		return error;
+	out->encounters = arena_alloc(arena, found.n * sizeof(*out->encounters));
+	if (!out->encounters)
+		return BM_ENOMEM;
+	for (out->n = 0; out->n < found.n; out->n++)
+		load_encounter(&found.encounters[out->n], &out->encounters[out->n]);
+	return 0;
+}
+
+static int verify_rows(struct gallery_snapshot *snapshot, const struct gallery_record *record,
+		       const struct subject *subject, const float *probe, int64_t now_ms,
+		       struct gallery_candidate *best, uint64_t *compared)
+{
+	for (uint16_t i = 0; i < subject->n; i++) {
+		const struct stored_encounter *encounter = &subject->encounters[i];
+		struct row row;
+		float score;
+		int error;
+
+		if (encounter->expires_ms <= now_ms)
+			continue;
+		error = row_read(&snapshot->txn, record, encounter->row, &row);
+		if (error)
+			return error;
+		score = score_dot(row.floats, probe, record->dim);
+		if (!(*compared)++ || score > best->score) {
+			best->score = score;
+			text_load(best->encounter, encounter->id, GALLERY_ENCOUNTER_MAX);
+		}
+	}
+	return *compared ? 0 : BM_EEXPIRED;
+}
+
+int gallery_verify(struct gallery_snapshot *snapshot, const struct gallery_info *gallery,
+		   const char *subject, const float *probe, size_t dim, int64_t now_ms,
+		   struct gallery_candidate *best, uint64_t *compared)
+{
+	_Alignas(64) float rotated[PACK_MAX_DIM];
+	struct gallery_record record = {.id = gallery->id, .dim = gallery->dim};
+	struct subject found;
+	int error;
+
+	*compared = 0;
+	if (dim != gallery->dim)
+		return BM_EMODEL;
+	error = find_subject(snapshot, gallery->id, subject, &found);
+	if (!error)
+		error = rotation_apply(snapshot->store, gallery->id, probe, dim, rotated);
+	if (!error)
+		error = verify_rows(snapshot, &record, &found, rotated, now_ms, best, compared);
+	if (!error)
+		strcpy(best->subject, subject);
+	bytes_wipe(rotated, dim * sizeof(float));
+	return error;
+}
+
+int gallery_identify(struct gallery_snapshot *snapshot, const struct gallery_info *gallery,
+		     const struct gallery_search *search, struct arena *arena,
+		     struct gallery_result *result)
+{
+	struct gallery_record record = {.id = gallery->id, .dim = gallery->dim};
+
+	return search_rows(snapshot->store, &snapshot->txn, &record, search, arena, result);
+}
+
+int gallery_identify_in(struct gallery_store *store, struct db_txn *txn,
+			const struct gallery_search *search, const char *gallery,
+			struct arena *arena, struct gallery_result *result)
+{
+	struct gallery_record record;
+	int error = record_find(txn, gallery, &record);
+
+	return error ? error : search_rows(store, txn, &record, search, arena, result);
+}

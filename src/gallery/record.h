@@ -1,0 +1,132 @@
+/*
+ * The stored formats: little-endian structs without padding, each with an XXH3
+ * checksum over everything behind it. Keys are big-endian, so that rows and
+ * segments of a gallery stand in order.
+ *
+ *   galleries  name                              -> struct gallery_record
+ *   subjects   gallery, pseudonym                -> struct subject_record, sealed id,
+ *                                                   struct stored_encounter ...
+ *   tail       gallery, row                      -> VECTOR_OFFSET zero bytes, floats, row_facts
+ *   segments   gallery, last row, plane, part    -> see enum plane
+ *
+ * A segment is found by any of its rows: the first key at or above the row
+ * belongs to the segment that holds it.
+ */
+#ifndef GALLERY_RECORD_H
+#define GALLERY_RECORD_H
+
+#include "biomatch/gallery.h"
+
+#define STORE_VERSION 1u
+
+/* In front of vectors, so that in the map they begin on a 64-byte boundary. */
+#define VECTOR_OFFSET 48
+
+/* Rows of one F32 part: what the deletion of a row rewrites. */
+#define PART_ROWS 64
+/* Rows of a segment at most. */
+#define SEGMENT_ROWS 4096
+
+struct store_record {
+	uint64_t sum;
+	uint32_t version;
+	uint32_t next_gallery;
+	uint8_t key_fingerprint[16];
+};
+
+struct gallery_record {
+	uint64_t sum;
+	uint32_t version, id, dim, reserved;
+	int64_t created_ms;
+	uint64_t subjects, encounters, next_row, segments, tail_rows;
+	uint64_t dead_rows; /* deleted rows that segments still make room for */
+	uint8_t digest[PACK_SHA256_LEN];
+	char model[GALLERY_MODEL_MAX];
+	char name[GALLERY_NAME_MAX];
+};
+
+struct subject_record {
+	uint64_t sum;
+	uint32_t version;
+	uint16_t sealed_len, n;
+	/* sealed id, then n stored_encounter */
+};
+
+struct stored_encounter {
+	uint64_t row;
+	int64_t captured_ms, expires_ms, enrolled_ms;
+	char id[GALLERY_ENCOUNTER_MAX];
+	char site[GALLERY_SITE_MAX];
+	char type[GALLERY_TYPE_MAX];
+};
+
+/* What filters and results need of a row. */
+struct row_facts {
+	uint64_t sum;
+	uint64_t template_sum; /* of its floats */
+	uint64_t row;
+	uint8_t subject[KEYS_PSEUDONYM_LEN];
+	int64_t captured_ms, expires_ms;
+	uint64_t type, site; /* checksums of the texts */
+};
+
+/* What a segment's values hold. */
+enum plane {
+	PLANE_HEAD,  /* struct segment_head, live bits */
+	PLANE_FACTS, /* struct row_facts for each row, in order of row */
+	PLANE_F32,   /* in parts of PART_ROWS rows: VECTOR_OFFSET zero bytes, floats */
+};
+
+struct segment_head {
+	uint64_t sum;
+	uint32_t rows, live;
+	uint64_t first_row, last_row;
+	int64_t first_expiry_ms; /* of the rows it was sealed with */
+				 /* live: one bit a row, in 64-bit words */
+};
+
+_Static_assert(sizeof(struct row_facts) == 88, "no padding in stored structs");
+_Static_assert(sizeof(struct stored_encounter) == 192, "no padding in stored structs");
+_Static_assert(sizeof(struct subject_record) == 16, "no padding in stored structs");
+_Static_assert(sizeof(struct segment_head) == 40, "no padding in stored structs");
+
+/* A key in the caller's storage. */
+struct record_key {
+	uint8_t data[64];
+	size_t len;
+};
+
+static inline struct bytes key_bytes(const struct record_key *key)
+{
+	return (struct bytes){key->data, key->len};
+}
+
+static inline struct bytes text_bytes(const char *s)
+{
+	return (struct bytes){(const uint8_t *)s, strlen(s)};
+}
+
+struct record_key subject_key(uint32_t gallery, const uint8_t pseudonym[KEYS_PSEUDONYM_LEN]);
+struct record_key row_key(uint32_t gallery, uint64_t row);
+struct record_key plane_key(uint32_t gallery, uint64_t last_row, enum plane plane, uint32_t part);
+/* True when a tail or segment key belongs to this gallery. */
+bool key_in_gallery(struct bytes key, uint32_t gallery);
+/* The row, or a segment's last row, in a tail or segment key. */
+uint64_t key_row(struct bytes key);
+
+/* The checksum of a struct whose first member is its sum, and of what follows it. */
+uint64_t record_sum(const void *record, size_t len);
+/* BM_ECORRUPT when a value is shorter than min or its checksum is wrong. */
+int record_check(struct bytes value, size_t min) BM_MUST_CHECK;
+
+/* Words of live bits for so many rows. */
+static inline size_t live_words(uint32_t rows)
+{
+	return (rows + 63) / 64;
+}
+
+/* Copies a stored text, which has no NUL where it fills its field. */
+void text_load(char *to, const char *from, size_t max);
+void text_store(char *to, const char *from, size_t max);
+
+#endif

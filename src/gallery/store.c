@@ -1,0 +1,136 @@
+#include "store.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+static const char store_key_name[] = "store";
+
+static struct bytes store_key(void)
+{
+	return text_bytes(store_key_name);
+}
+
+static int check_store(struct gallery_store *store, struct bytes value)
+{
+	struct store_record record;
+	uint8_t fingerprint[16];
+
+	if (record_check(value, sizeof(record)))
+		return BM_ECORRUPT;
+	memcpy(&record, value.data, sizeof(record));
+	if (record.version != STORE_VERSION)
+		return BM_ESTOREVER;
+	keys_fingerprint(store->keys, fingerprint);
+	return memcmp(fingerprint, record.key_fingerprint, sizeof(fingerprint)) ? BM_EKEY : 0;
+}
+
+static int make_store(struct gallery_store *store)
+{
+	struct store_record record = {.version = STORE_VERSION, .next_gallery = 1};
+	struct db_txn txn;
+	int error = db_begin_write(store->db, &txn);
+
+	if (error)
+		return error;
+	keys_fingerprint(store->keys, record.key_fingerprint);
+	record.sum = record_sum(&record, sizeof(record));
+	db_put(&txn, DB_META, store_key(),
+	       (struct bytes){(const uint8_t *)&record, sizeof(record)});
+	return db_commit(&txn);
+}
+
+static int open_store(struct gallery_store *store)
+{
+	struct db_txn txn;
+	struct bytes value;
+	int error = db_begin_read(store->db, &txn);
+
+	if (error)
+		return error;
+	if (db_get(&txn, DB_META, store_key(), &value)) {
+		error = check_store(store, value);
+		db_abort(&txn);
+		return error;
+	}
+	error = txn.error;
+	db_abort(&txn);
+	return error ? error : make_store(store);
+}
+
+int gallery_store_open(struct db *db, const struct keys *keys, const struct pack *pack,
+		       struct gallery_store **out)
+{
+	struct gallery_store *store = calloc(1, sizeof(*store));
+	int error;
+
+	if (!store)
+		return BM_ENOMEM;
+	store->db = db;
+	store->keys = keys;
+	store->pack = pack;
+	store->segment_rows = SEGMENT_ROWS;
+	pthread_mutex_init(&store->lock, NULL);
+	error = open_store(store);
+	if (error) {
+		gallery_store_close(store);
+		return error;
+	}
+	*out = store;
+	return 0;
+}
+
+void gallery_store_set_segment_rows(struct gallery_store *store, uint32_t rows)
+{
+	assert(rows >= PART_ROWS && rows <= SEGMENT_ROWS);
+	store->segment_rows = rows;
+}
+
+void gallery_store_close(struct gallery_store *store)
+{
+	if (!store)
+		return;
+	rotations_free(store);
+	pthread_mutex_destroy(&store->lock);
+	free(store);
+}
+
+int gallery_snapshot_open(struct gallery_store *store, struct gallery_snapshot **out)
+{
+	struct gallery_snapshot *snapshot = malloc(sizeof(*snapshot));
+	int error;
+
+	if (!snapshot)
+		return BM_ENOMEM;
+	snapshot->store = store;
+	error = db_begin_read(store->db, &snapshot->txn);
+	if (error) {
+		free(snapshot);
+		return error;
+	}
+	*out = snapshot;
+	return 0;
+}
+
+void gallery_snapshot_close(struct gallery_snapshot *snapshot)
+{
+	if (!snapshot)
+		return;
+	db_abort(&snapshot->txn);
+	free(snapshot);
+}
+
+int store_take_gallery_id(struct db_txn *txn, uint32_t *id)
+{
+	struct store_record record;
+	struct bytes value;
+
+	if (!db_get(txn, DB_META, store_key(), &value))
+		return txn->error ? txn->error : BM_ECORRUPT;
+	if (record_check(value, sizeof(record)))
+		return BM_ECORRUPT;
+	memcpy(&record, value.data, sizeof(record));
+	*id = record.next_gallery++;
+	record.sum = record_sum(&record, sizeof(record));
+	db_put(txn, DB_META, store_key(), (struct bytes){(const uint8_t *)&record, sizeof(record)});
+	return txn->error;
+}

@@ -1,0 +1,119 @@
+/*
+ * The store behind the door, and what its files share.
+ */
+#ifndef GALLERY_STORE_H
+#define GALLERY_STORE_H
+
+#include <pthread.h>
+
+#include "record.h"
+
+struct rotation;
+
+struct gallery_store {
+	struct db *db;
+	const struct keys *keys;
+	const struct pack *pack;
+	uint32_t segment_rows;
+	pthread_mutex_t lock; /* rotations */
+	struct rotation *rotations;
+};
+
+struct gallery_snapshot {
+	struct gallery_store *store;
+	struct db_txn txn;
+};
+
+/*
+ * Applies the gallery's keyed rotation: out = M in, with M orthonormal, dim x
+ * dim, made from the store key and the gallery's id. Made at first use (dim^3
+ * multiplications) and kept.
+ */
+int rotation_apply(struct gallery_store *store, uint32_t gallery, const float *in, size_t dim,
+		   float *out) BM_MUST_CHECK;
+void rotations_free(struct gallery_store *store);
+
+/* Reads a gallery's record. BM_ENOGALLERY. */
+int record_find(struct db_txn *txn, const char *name, struct gallery_record *out) BM_MUST_CHECK;
+void record_to_info(const struct gallery_record *record, struct gallery_info *info);
+/* Writes a gallery's record with a fresh checksum; errors stick to the transaction. */
+void record_write(struct db_txn *txn, struct gallery_record *record);
+
+/* A number for a new gallery; never given twice. */
+int store_take_gallery_id(struct db_txn *txn, uint32_t *id) BM_MUST_CHECK;
+
+/* A subject's pseudonym in a gallery. */
+int subject_pseudonym(const struct gallery_store *store, uint32_t gallery, const char *subject,
+		      uint8_t out[KEYS_PSEUDONYM_LEN]) BM_MUST_CHECK;
+
+/* A subject in memory. */
+struct subject {
+	uint8_t pseudonym[KEYS_PSEUDONYM_LEN];
+	uint16_t n;
+	struct stored_encounter encounters[GALLERY_MAX_ENCOUNTERS];
+};
+
+/* Reads a subject. BM_ENOREFERENCE when there is none. */
+int subject_read(struct db_txn *txn, uint32_t gallery, const uint8_t *pseudonym,
+		 struct subject *out) BM_MUST_CHECK;
+/* The subject id that a subject record holds sealed. */
+int subject_name(const struct gallery_store *store, struct db_txn *txn, uint32_t gallery,
+		 const uint8_t *pseudonym, char out[GALLERY_SUBJECT_MAX + 1]) BM_MUST_CHECK;
+/* Writes a subject; name is NULL to keep the sealed id that is there. */
+int subject_write(const struct gallery_store *store, struct db_txn *txn, uint32_t gallery,
+		  const struct subject *subject, const char *name) BM_MUST_CHECK;
+
+/* A row found: borrowed from the map. */
+struct row {
+	struct row_facts facts;
+	const float *floats;
+	/* Where floats point when LMDB put a short row on an odd address. */
+	float copy[PACK_MAX_DIM];
+};
+
+/* Finds a row in the tail or its segment, its checksums verified. BM_ECORRUPT when missing. */
+int row_read(struct db_txn *txn, const struct gallery_record *gallery, uint64_t row,
+	     struct row *out) BM_MUST_CHECK;
+/* Takes a tail value apart; the checksums are for row_verify. */
+int tail_row_parse(struct bytes value, size_t dim, struct row *out) BM_MUST_CHECK;
+/* The two checksums of a row. */
+int row_verify(const struct row_facts *facts, const float *floats, size_t dim) BM_MUST_CHECK;
+void row_seal(struct row_facts *facts, const float *floats, size_t dim);
+/* Adds a tail row; facts->row is set from the gallery, whose counters are kept. */
+void row_append(struct db_txn *txn, struct gallery_record *gallery, struct row_facts *facts,
+		const float *floats);
+/* Removes a row and its bytes from the tail or its segment. */
+int row_remove(struct db_txn *txn, struct gallery_record *gallery, uint64_t row) BM_MUST_CHECK;
+
+/* A segment: what is small copied, the rest borrowed from the map. */
+struct segment {
+	struct segment_head head;
+	uint64_t live[SEGMENT_ROWS / 64];
+	const struct row_facts *facts;
+};
+
+/*
+ * The first segment whose last row is at or above row. False at the end, or with
+ * the transaction's error set.
+ */
+bool segment_at_or_after(struct db_txn *txn, const struct gallery_record *gallery, uint64_t row,
+			 struct segment *out);
+/* Writes a segment's head and live bits with a fresh checksum. */
+void segment_write_head(struct db_txn *txn, uint32_t gallery, const struct segment *segment);
+/* The floats of one part of a segment; NULL with the transaction's error set. */
+const float *segment_part(struct db_txn *txn, const struct gallery_record *gallery,
+			  const struct segment *segment, uint32_t part);
+/* Writes the first rows of the tail as a segment. */
+int segment_seal(struct db_txn *txn, struct gallery_record *gallery, uint32_t rows) BM_MUST_CHECK;
+/* Moves the rows of a segment to the tail and drops it. */
+int segment_empty(struct gallery_store *store, struct db_txn *txn, struct gallery_record *gallery,
+		  const struct segment *segment) BM_MUST_CHECK;
+/* Removes every segment of a gallery that has no subjects. */
+void segments_drop(struct db_txn *txn, const struct gallery_record *gallery);
+
+/* gallery_identify over any transaction. */
+int search_rows(struct gallery_store *store, struct db_txn *txn,
+		const struct gallery_record *gallery, const struct gallery_search *search,
+		struct arena *arena, struct gallery_result *result) BM_MUST_CHECK;
+
+#endif

@@ -1,0 +1,260 @@
+#include "biomatch/writer.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "biomatch/clock.h"
+#include "biomatch/log.h"
+#include "request.h"
+
+/* Under steady load upkeep takes a step after so many commits. */
+#define UPKEEP_COMMITS 16
+
+/* A job of the group being written. */
+struct member {
+	struct writer_job *job;
+	int error;
+	void *recalled; /* the reply of a repeated request, ours to free */
+};
+
+struct writer {
+	struct db *db;
+	struct gallery_store *store;
+	const struct keys *keys;
+	struct writer_options options;
+	pthread_t thread;
+
+	pthread_mutex_t lock; /* all below but the thread's own */
+	pthread_cond_t work;
+	struct writer_job *head, **tail;
+	unsigned waiting;
+	bool closing;
+	struct writer_stat stat;
+
+	/* The thread's own. */
+	struct member *group;
+	bool upkeep_failed;
+};
+
+int writer_submit(struct writer *writer, struct writer_job *job)
+{
+	int error = 0;
+
+	job->next = NULL;
+	job->repeated = false;
+	job->reply = (struct bytes){0};
+	pthread_mutex_lock(&writer->lock);
+	if (writer->closing) {
+		error = BM_EDRAIN;
+	} else if (writer->waiting == writer->options.capacity) {
+		error = BM_EBUSY;
+	} else {
+		*writer->tail = job;
+		writer->tail = &job->next;
+		writer->waiting++;
+		pthread_cond_signal(&writer->work);
+	}
+	pthread_mutex_unlock(&writer->lock);
+	return error;
+}
+
+/* Waits for jobs; 0 when there are none and there will be no more. */
+static unsigned take_group(struct writer *writer)
+{
+	unsigned n = 0;
+
+	pthread_mutex_lock(&writer->lock);
+	while (!writer->head && !writer->closing)
+		pthread_cond_wait(&writer->work, &writer->lock);
+	for (; writer->head && n < writer->options.max_group; n++) {
+		writer->group[n] = (struct member){.job = writer->head};
+		writer->head = writer->head->next;
+		writer->waiting--;
+	}
+	if (!writer->head)
+		writer->tail = &writer->head;
+	pthread_mutex_unlock(&writer->lock);
+	return n;
+}
+
+static int run_job(struct writer *writer, struct member *member, struct db_txn *txn)
+{
+	struct writer_job *job = member->job;
+	bool found = false;
+	int error = 0;
+
+	if (clock_monotonic_ns() >= job->deadline_ns)
+		return BM_EDEADLINE;
+	if (job->has_request)
+		error = request_recall(writer->keys, txn, job, &found);
+	if (error || found) {
+		member->recalled = found && !error ? (void *)(uintptr_t)job->reply.data : NULL;
+		return error;
+	}
+	error = job->apply(job, writer->store, txn);
+	if (!error && job->has_request)
+		error = request_remember(writer->keys, txn, job, clock_wall_ms());
+	return error;
+}
+
+/* Each job has a transaction of its own inside the group's, so that it fails alone. */
+static void run_member(struct writer *writer, struct member *member, struct db_txn *group)
+{
+	struct db_txn txn;
+
+	member->error = db_begin_nested(group, &txn);
+	if (member->error)
+		return;
+	member->error = run_job(writer, member, &txn);
+	if (member->error)
+		db_abort(&txn);
+	else
+		member->error = db_commit(&txn);
+}
+
+static int write_group(struct writer *writer, unsigned n)
+{
+	struct db_txn txn;
+	int error = db_begin_write(writer->db, &txn);
+
+	if (error)
+		return error;
+	for (unsigned i = 0; i < n; i++)
+		run_member(writer, &writer->group[i], &txn);
+	error = request_forget_old(&txn, clock_wall_ms());
+	if (error) {
+		db_abort(&txn);
+		return error;
+	}
+	return db_commit(&txn);
+}
+
+static void note_group(struct writer *writer, unsigned n, int error)
+{
+	pthread_mutex_lock(&writer->lock);
+	writer->stat.jobs += n;
+	writer->stat.commits += !error;
+	for (unsigned i = 0; i < n; i++)
+		writer->stat.repeats += writer->group[i].recalled != NULL;
+	if (db_is_read_only(writer->db) && !writer->stat.failed) {
+		writer->stat.failed = error ? error : BM_EREADONLY;
+		log_error("store_read_only", "reason=%s", bm_error_reason(writer->stat.failed));
+	}
+	pthread_mutex_unlock(&writer->lock);
+}
+
+static void tell_group(struct writer *writer, unsigned n, int error)
+{
+	for (unsigned i = 0; i < n; i++) {
+		struct member *member = &writer->group[i];
+		void *recalled = member->recalled;
+		size_t len = recalled ? member->job->reply.len : 0;
+
+		member->job->done(member->job, error ? error : member->error);
+		if (recalled)
+			bytes_wipe(recalled, len);
+		free(recalled);
+	}
+}
+
+/* One step of upkeep in a transaction of its own; true when there is more to do. */
+static bool upkeep(struct writer *writer)
+{
+	struct db_txn txn;
+	bool more = false;
+	int error;
+
+	if (writer->upkeep_failed || db_begin_write(writer->db, &txn))
+		return false;
+	error = gallery_maintain(writer->store, &txn, &more);
+	if (error || !more)
+		db_abort(&txn);
+	else
+		error = db_commit(&txn);
+	if (error) {
+		/* The data are as they were; searches go on, a little slower. */
+		log_error("upkeep_failed", "reason=%s", bm_error_reason(error));
+		writer->upkeep_failed = true;
+		note_group(writer, 0, error);
+	}
+	return more && !error;
+}
+
+static bool jobs_wait(struct writer *writer)
+{
+	bool waiting;
+
+	pthread_mutex_lock(&writer->lock);
+	waiting = writer->head || writer->closing;
+	pthread_mutex_unlock(&writer->lock);
+	return waiting;
+}
+
+static void *run(void *arg)
+{
+	struct writer *writer = arg;
+	unsigned n, since_upkeep = 0;
+
+	pthread_setname_np(pthread_self(), "writer");
+	while ((n = take_group(writer))) {
+		int error = write_group(writer, n);
+
+		note_group(writer, n, error);
+		tell_group(writer, n, error);
+		if (++since_upkeep >= UPKEEP_COMMITS || !jobs_wait(writer)) {
+			since_upkeep = 0;
+			while (upkeep(writer) && !jobs_wait(writer))
+				;
+		}
+	}
+	return NULL;
+}
+
+int writer_open(struct db *db, struct gallery_store *store, const struct keys *keys,
+		const struct writer_options *options, struct writer **out)
+{
+	struct writer *writer = calloc(1, sizeof(*writer));
+
+	if (!writer)
+		return BM_ENOMEM;
+	writer->db = db;
+	writer->store = store;
+	writer->keys = keys;
+	writer->options = *options;
+	writer->tail = &writer->head;
+	writer->group = calloc(options->max_group, sizeof(*writer->group));
+	pthread_mutex_init(&writer->lock, NULL);
+	pthread_cond_init(&writer->work, NULL);
+	if (!writer->group || pthread_create(&writer->thread, NULL, run, writer)) {
+		pthread_cond_destroy(&writer->work);
+		pthread_mutex_destroy(&writer->lock);
+		free(writer->group);
+		free(writer);
+		return BM_ENOMEM;
+	}
+	*out = writer;
+	return 0;
+}
+
+void writer_close(struct writer *writer)
+{
+	if (!writer)
+		return;
+	pthread_mutex_lock(&writer->lock);
+	writer->closing = true;
+	pthread_cond_signal(&writer->work);
+	pthread_mutex_unlock(&writer->lock);
+	pthread_join(writer->thread, NULL);
+	pthread_cond_destroy(&writer->work);
+	pthread_mutex_destroy(&writer->lock);
+	free(writer->group);
+	free(writer);
+}
+
+void writer_stat(struct writer *writer, struct writer_stat *out)
+{
+	pthread_mutex_lock(&writer->lock);
+	*out = writer->stat;
+	out->waiting = writer->waiting;
+	pthread_mutex_unlock(&writer->lock);
+}
