@@ -181,12 +181,16 @@ lint: layers check-format ## layer, format, length and proto checks
 format: ## reformat the sources
 	@git ls-files '*.c' '*.h' '*.cpp' | xargs clang-format -i
 
-install: all ## install under DESTDIR and PREFIX
+install: all ## install under DESTDIR and PREFIX; configuration that is there stays
 	install -D -m 755 $B/biomatchd $(DESTDIR)$(PREFIX)/sbin/biomatchd
 	install -D -m 755 $B/biomatch $(DESTDIR)$(PREFIX)/bin/biomatch
 	install -D -m 755 $B/biomatch-face $(DESTDIR)$(PREFIX)/libexec/biomatch-face
-	install -D -m 644 config/biomatchd.yaml $(DESTDIR)/etc/biomatchd/biomatchd.yaml
+	for f in biomatchd policy; do test -e $(DESTDIR)/etc/biomatchd/$$f.yaml || \
+		install -D -m 644 config/$$f.yaml $(DESTDIR)/etc/biomatchd/$$f.yaml; done
 	install -D -m 644 systemd/biomatchd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/biomatchd.service
+	install -D -m 644 systemd/biomatchd.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/biomatchd.conf
+	install -D -m 644 systemd/biomatchd.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/biomatchd.conf
+	sed -i 's|/usr/local|$(PREFIX)|' $(DESTDIR)$(PREFIX)/lib/systemd/system/biomatchd.service
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/biomatchd.8
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 docs/man/biomatch.1
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man5 docs/man/biomatchd.yaml.5
