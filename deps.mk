@@ -6,7 +6,7 @@ MODULES := base yaml pack keys conf wire db score face faceworker batch policy \
            net gallery writer service client
 
 DEPS_base       :=
-DEPS_pack       := base
+DEPS_pack       := base yaml
 DEPS_keys       := base
 DEPS_yaml       := base
 DEPS_conf       := base yaml
@@ -34,7 +34,7 @@ DEPS_cli           := base client wire
 DEPS_facemain      := base pack face faceworker score
 
 LIBS_base       := -lxxhash -lsystemd -pthread
-LIBS_pack       := -lcyaml -lcrypto -lm
+LIBS_pack       := -lcrypto -lm
 LIBS_keys       := -lcrypto
 LIBS_yaml       := -lyaml
 LIBS_conf       :=

@@ -65,7 +65,7 @@ struct pack {
 	const char *version; /* at most 32 bytes */
 	const char *model;   /* "name/version": the tag of every template */
 	const char *licence; /* SPDX identifier */
-	/* SHA-256 over the manifest's models in order: what a template is made by. */
+	/* SHA-256 over the models and how each is fed: what a template is made by. */
 	uint8_t digest[PACK_SHA256_LEN];
 	unsigned dim; /* elements of a template, a multiple of 16 */
 
@@ -90,6 +90,10 @@ struct pack {
 	float band_stranger, band_mate;
 };
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /*
  * Reads and checks dir/manifest.yaml. With verify, every file's SHA-256 is
  * checked too. On failure message says what is wrong and where.
@@ -100,10 +104,15 @@ void pack_close(struct pack *pack);
 
 /*
  * The score at which this share of non-mates is accepted, between calibration
- * points by interpolation in log(fmr). BM_EINVAL for a rate beyond what the
+ * points by interpolation in log(fmr); a laxer rate than the first point's gets
+ * that point's score. BM_EINVAL for a rate beyond what the
  * sample supports, *smallest then holding the least supported rate.
  */
 int pack_threshold(const struct pack *pack, double fmr, float *score,
 		   double *smallest) BM_MUST_CHECK;
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif
