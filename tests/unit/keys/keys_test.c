@@ -1,0 +1,138 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "biomatch/file.h"
+#include "biomatch/keys.h"
+
+static char dir[64];
+
+static void key_path(char out[128], const char *name)
+{
+	snprintf(out, 128, "%s/%s", dir, name);
+}
+
+static struct keys *open_key(const char *name, uint8_t fill)
+{
+	uint8_t key[KEYS_MASTER_LEN];
+	struct keys *keys;
+	char path[128];
+
+	memset(key, fill, sizeof(key));
+	key_path(path, name);
+	assert_int_equal(file_write_new(path, key, sizeof(key), 0600), 0);
+	assert_int_equal(keys_open(path, &keys), 0);
+	return keys;
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	strcpy(dir, "/tmp/biomatch-keys-XXXXXX");
+	return mkdtemp(dir) ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+	char command[128];
+
+	(void)state;
+	snprintf(command, sizeof(command), "rm -r %s", dir);
+	return system(command);
+}
+
+static void test_files_refused(void **state)
+{
+	uint8_t key[KEYS_MASTER_LEN] = {1};
+	struct keys *keys;
+	char path[128];
+
+	(void)state;
+	key_path(path, "absent");
+	assert_int_equal(keys_open(path, &keys), BM_EKEY);
+	key_path(path, "short");
+	assert_int_equal(file_write_new(path, key, sizeof(key) - 1, 0600), 0);
+	assert_int_equal(keys_open(path, &keys), BM_EKEY);
+	key_path(path, "open");
+	assert_int_equal(file_write_new(path, key, sizeof(key), 0600), 0);
+	assert_int_equal(chmod(path, 0640), 0);
+	assert_int_equal(keys_open(path, &keys), BM_EKEY);
+}
+
+static void test_values_follow_key_use_and_input(void **state)
+{
+	struct bytes ab[] = {{(const uint8_t *)"a", 1}, {(const uint8_t *)"b", 1}};
+	struct bytes joined[] = {{(const uint8_t *)"ab", 2}};
+	struct keys *one = open_key("1", 1), *two = open_key("2", 2);
+	uint8_t a[KEYS_PSEUDONYM_LEN], b[KEYS_PSEUDONYM_LEN], first[64], second[64];
+
+	(void)state;
+	assert_int_equal(keys_pseudonym(one, KEYS_SUBJECT, ab, 2, a), 0);
+	assert_int_equal(keys_pseudonym(one, KEYS_SUBJECT, ab, 2, b), 0);
+	assert_memory_equal(a, b, sizeof(a));
+	assert_int_equal(keys_pseudonym(two, KEYS_SUBJECT, ab, 2, b), 0);
+	assert_memory_not_equal(a, b, sizeof(a));
+	assert_int_equal(keys_pseudonym(one, KEYS_REQUEST, ab, 2, b), 0);
+	assert_memory_not_equal(a, b, sizeof(a));
+	assert_int_equal(keys_pseudonym(one, KEYS_SUBJECT, joined, 1, b), 0);
+	assert_memory_not_equal(a, b, sizeof(a));
+
+	keys_fingerprint(one, first);
+	keys_fingerprint(two, second);
+	assert_memory_not_equal(first, second, 16);
+	assert_int_equal(keys_stream(one, KEYS_ROTATION, 1, first, sizeof(first)), 0);
+	assert_int_equal(keys_stream(one, KEYS_ROTATION, 1, second, sizeof(second)), 0);
+	assert_memory_equal(first, second, sizeof(first));
+	assert_int_equal(keys_stream(one, KEYS_ROTATION, 2, second, sizeof(second)), 0);
+	assert_memory_not_equal(first, second, sizeof(first));
+	keys_close(one);
+	keys_close(two);
+}
+
+static void test_seal(void **state)
+{
+	struct bytes context = {(const uint8_t *)"here", 4},
+		     elsewhere = {(const uint8_t *)"there", 5};
+	struct bytes plain = {(const uint8_t *)"K1234567", 8};
+	uint8_t sealed[8 + KEYS_SEAL_OVERHEAD], again[sizeof(sealed)], out[8];
+	struct bytes in = {sealed, sizeof(sealed)};
+	struct keys *keys = open_key("3", 3), *other = open_key("4", 4);
+
+	(void)state;
+	assert_int_equal(keys_seal(keys, KEYS_SUBJECT, context, plain, sealed), 0);
+	assert_int_equal(keys_seal(keys, KEYS_SUBJECT, context, plain, again), 0);
+	assert_memory_not_equal(sealed, again, sizeof(sealed));
+	assert_int_equal(keys_unseal(keys, KEYS_SUBJECT, context, in, out), 0);
+	assert_memory_equal(out, plain.data, sizeof(out));
+	assert_int_equal(keys_unseal(keys, KEYS_SUBJECT, elsewhere, in, out), BM_ETEMPLATE);
+	assert_int_equal(keys_unseal(keys, KEYS_TEMPLATE, context, in, out), BM_ETEMPLATE);
+	assert_int_equal(keys_unseal(other, KEYS_SUBJECT, context, in, out), BM_ETEMPLATE);
+	for (size_t i = 0; i < sizeof(sealed); i++) {
+		sealed[i] ^= 1;
+		assert_int_equal(keys_unseal(keys, KEYS_SUBJECT, context, in, out), BM_ETEMPLATE);
+		sealed[i] ^= 1;
+	}
+	in.len = KEYS_SEAL_OVERHEAD - 1;
+	assert_int_equal(keys_unseal(keys, KEYS_SUBJECT, context, in, out), BM_ETEMPLATE);
+	keys_close(keys);
+	keys_close(other);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_files_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_values_follow_key_use_and_input, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_seal, setup, teardown),
+	};
+
+	return cmocka_run_group_tests_name("keys", tests, NULL, NULL);
+}
