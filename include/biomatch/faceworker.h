@@ -44,6 +44,28 @@ int faceworker_ready(struct faceworker *worker) BM_MUST_CHECK;
 int faceworker_run(struct faceworker *worker, const uint8_t *data, size_t len, int64_t deadline_ns,
 		   struct face_report *report) BM_MUST_CHECK;
 
+/*
+ * What passes between the daemon and biomatch-face: the daemon writes the picture,
+ * then an order; the worker writes the report, then an answer. The first answer
+ * says that the worker is ready, or why it is not. Neither side trusts the other:
+ * the daemon copies a report before it checks it.
+ */
+#define FACEWORKER_SOCKET_FD 3
+#define FACEWORKER_MEMORY_FD 4
+
+struct faceworker_memory {
+	struct face_report report;
+	uint8_t picture[FACE_MAX_IMAGE_BYTES];
+};
+
+struct faceworker_order {
+	uint32_t len; /* of the picture */
+};
+
+struct faceworker_answer {
+	int32_t result; /* of face_engine_run */
+};
+
 /* The process id now, -1 while there is none. Any thread. */
 pid_t faceworker_pid(const struct faceworker *worker);
 

@@ -25,7 +25,7 @@
 #include "biomatch/service.h"
 #include "biomatch/wire.h"
 
-#define LOOPBACK_LANE "biomatch://test/gate-hall/lane/1"
+#define LOOPBACK_LANE  "biomatch://test/gate-hall/lane/1"
 #define LOOPBACK_ADMIN "biomatch://test/office/admin/1"
 
 struct loopback {
@@ -281,9 +281,9 @@ static void *exchange_call(struct loopback *l, struct exchange *x, const char *p
 	service_call_half_close(x->call);
 	exchange_wait_finished(x);
 	if (x->status == GRPC_OK)
-		assert_int_equal(wire_unpack(reply_type, &x->arena,
-					     (struct bytes){x->data, x->len}, &reply),
-				 0);
+		assert_int_equal(
+			wire_unpack(reply_type, &x->arena, (struct bytes){x->data, x->len}, &reply),
+			0);
 	return reply;
 }
 

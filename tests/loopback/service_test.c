@@ -7,11 +7,11 @@
 #include "grpc/health/v1/health.pb-c.h"
 #include "grpc/reflection/v1/reflection.pb-c.h"
 
-#define MATCHING "/biomatch.v1.MatchingService/"
+#define MATCHING  "/biomatch.v1.MatchingService/"
 #define ENROLMENT "/biomatch.v1.EnrolmentService/"
-#define ANALYSIS "/biomatch.v1.AnalysisService/"
-#define ADMIN "/biomatch.v1.AdminService/"
-#define HEALTH "/grpc.health.v1.Health/"
+#define ANALYSIS  "/biomatch.v1.AnalysisService/"
+#define ADMIN     "/biomatch.v1.AdminService/"
+#define HEALTH    "/grpc.health.v1.Health/"
 
 #define ADA_1 "build/samples/people/ada/01.jpg"
 #define ADA_2 "build/samples/people/ada/02.jpg"
@@ -265,8 +265,8 @@ static void expect_refusal(struct loopback *l, const char *path, const ProtobufC
 
 	exchange_call(l, &x, path, peer, request, NULL);
 	if (strcmp(x.reason, reason) || strcmp(x.field, field))
-		fail_msg("%s: %s of \"%s\", expected %s of \"%s\"", path, x.reason, x.field,
-			 reason, field);
+		fail_msg("%s: %s of \"%s\", expected %s of \"%s\"", path, x.reason, x.field, reason,
+			 field);
 	assert_int_not_equal(x.status, GRPC_OK);
 	exchange_close(&x);
 }
@@ -604,8 +604,9 @@ ask(struct exchange *x, Grpc__Reflection__V1__ServerReflectionRequest *question)
 	exchange_message(x, &question->base);
 	assert_false(x->finished);
 	/* A descriptor is larger than what the scan lets pass from outside. */
-	reply = protobuf_c_message_unpack(&grpc__reflection__v1__server_reflection_response__descriptor,
-					  NULL, x->len, x->data);
+	reply = protobuf_c_message_unpack(
+		&grpc__reflection__v1__server_reflection_response__descriptor, NULL, x->len,
+		x->data);
 	assert_non_null(reply);
 	return (void *)reply;
 }
@@ -613,12 +614,9 @@ ask(struct exchange *x, Grpc__Reflection__V1__ServerReflectionRequest *question)
 static void test_reflection(void **state)
 {
 	static const char *const symbols[] = {
-		"biomatch.v1.MatchingService",
-		"biomatch.v1.MatchingService.Verify",
-		"biomatch.v1.VerifyRequest",
-		"biomatch.v1.VerifyRequest.subject_id",
-		"biomatch.v1.Decision",
-		"grpc.health.v1.HealthCheckResponse.ServingStatus",
+		"biomatch.v1.MatchingService", "biomatch.v1.MatchingService.Verify",
+		"biomatch.v1.VerifyRequest",   "biomatch.v1.VerifyRequest.subject_id",
+		"biomatch.v1.Decision",        "grpc.health.v1.HealthCheckResponse.ServingStatus",
 	};
 	struct loopback *l = *state;
 	Grpc__Reflection__V1__ServerReflectionRequest question =

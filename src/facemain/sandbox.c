@@ -1,0 +1,101 @@
+#include "sandbox.h"
+
+#include <seccomp.h>
+#include <stddef.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
+
+static int limit(int resource, rlim_t value)
+{
+	struct rlimit limits = {value, value};
+
+	return setrlimit((__rlimit_resource_t)resource, &limits) ? BM_EINTERNAL : 0;
+}
+
+static int set_limits(uint64_t max_memory)
+{
+	int error = limit(RLIMIT_CORE, 0);
+
+	if (!error)
+		error = limit(RLIMIT_FSIZE, 0);
+	if (!error)
+		error = limit(RLIMIT_NPROC, 0);
+	if (!error)
+		error = limit(RLIMIT_NOFILE, 0);
+	/* The sanitizers reserve terabytes of address space. */
+	if (!error && !SANITIZED)
+		error = limit(RLIMIT_AS, max_memory);
+	return error;
+}
+
+static int allow_all(scmp_filter_ctx filter)
+{
+	static const int calls[] = {
+		SCMP_SYS(read),
+		SCMP_SYS(write),
+		SCMP_SYS(recvfrom),
+		SCMP_SYS(sendto),
+		SCMP_SYS(exit),
+		SCMP_SYS(exit_group),
+		SCMP_SYS(brk),
+		SCMP_SYS(munmap),
+		SCMP_SYS(mremap),
+		SCMP_SYS(madvise),
+		SCMP_SYS(futex),
+		SCMP_SYS(rt_sigreturn),
+		SCMP_SYS(rt_sigprocmask),
+		SCMP_SYS(clock_gettime),
+		SCMP_SYS(sched_yield),
+		SCMP_SYS(getpid),
+		SCMP_SYS(gettid),
+	};
+	int rc = 0;
+
+	for (size_t i = 0; !rc && i < sizeof(calls) / sizeof(calls[0]); i++)
+		rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[i], 0);
+	/* Memory, but never memory that can be executed. */
+	if (!rc)
+		rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1,
+				      SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+	if (!rc)
+		rc = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1,
+				      SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+	return rc;
+}
+
+static int load_filter(void)
+{
+	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
+	int rc;
+
+	if (!filter)
+		return BM_ENOMEM;
+	rc = allow_all(filter);
+	if (!rc)
+		rc = seccomp_load(filter);
+	seccomp_release(filter);
+	return rc ? BM_EINTERNAL : 0;
+}
+
+int sandbox_enter(uint64_t max_memory)
+{
+	int error = set_limits(max_memory);
+
+	if (error)
+		return error;
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+		return BM_EINTERNAL;
+	return SANITIZED ? 0 : load_filter();
+}
