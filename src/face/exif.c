@@ -1,6 +1,6 @@
-#include <stdbool.h>
+#include "picture.h"
 
-#include "image.h"
+#include <string.h>
 
 #define TAG_ORIENTATION 0x0112
 #define TYPE_SHORT      3
@@ -18,8 +18,10 @@ static uint32_t read32(const uint8_t *p, bool big)
 	return high << 16 | low;
 }
 
-unsigned exif_orientation(const uint8_t *tiff, size_t len)
+unsigned exif_orientation(struct bytes file)
 {
+	const uint8_t *tiff = file.data;
+	size_t len = file.len;
 	uint32_t at, n;
 	bool big;
 
@@ -40,4 +42,48 @@ unsigned exif_orientation(const uint8_t *tiff, size_t len)
 											    : 1;
 	}
 	return 1;
+}
+
+/*
+ * EXIF orientation as steps of the source per step right and down in the
+ * upright picture, in units of a column (x) and a row (y), and the corner
+ * where the upright picture begins.
+ */
+static const struct {
+	bool from_right, from_bottom; /* the corner in the source */
+	bool swap;                    /* right in the result is down in the source */
+} turns[9] = {
+	[2] = {true, false, false}, [3] = {true, true, false}, [4] = {false, true, false},
+	[5] = {false, false, true}, [6] = {false, true, true}, [7] = {true, true, true},
+	[8] = {true, false, true},
+};
+
+int exif_turn(struct picture *picture, unsigned orientation)
+{
+	struct picture turned = {0};
+	uint32_t w = picture->width, h = picture->height;
+	bool swap;
+	int error;
+
+	if (orientation < 2 || orientation > 8)
+		return 0;
+	swap = turns[orientation].swap;
+	error = picture_init(&turned, swap ? h : w, swap ? w : h);
+	if (error)
+		return error;
+	for (uint32_t y = 0; y < turned.height; y++) {
+		for (uint32_t x = 0; x < turned.width; x++) {
+			uint32_t sx = swap ? y : x, sy = swap ? x : y;
+
+			if (turns[orientation].from_right)
+				sx = w - 1 - sx;
+			if (turns[orientation].from_bottom)
+				sy = h - 1 - sy;
+			memcpy(turned.pixels + ((size_t)y * turned.width + x) * 3,
+			       picture->pixels + ((size_t)sy * w + sx) * 3, 3);
+		}
+	}
+	picture_deinit(picture);
+	*picture = turned;
+	return 0;
 }

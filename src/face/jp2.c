@@ -2,7 +2,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "image.h"
+#include "picture.h"
 
 /* Each tile costs memory for its state, however small it is. */
 #define MAX_TILES 4096
@@ -116,7 +116,7 @@ static void put_pixel(const opj_image_t *picture, uint32_t x, uint32_t y, uint8_
 	}
 }
 
-static int convert(const opj_image_t *picture, struct image *out)
+static int convert(const opj_image_t *picture, struct picture *out)
 {
 	for (unsigned i = 0; i < picture->numcomps; i++) {
 		if (!picture->comps[i].data)
@@ -124,12 +124,12 @@ static int convert(const opj_image_t *picture, struct image *out)
 	}
 	for (uint32_t y = 0; y < out->height; y++) {
 		for (uint32_t x = 0; x < out->width; x++)
-			put_pixel(picture, x, y, out->bgr + ((size_t)y * out->width + x) * 3);
+			put_pixel(picture, x, y, out->pixels + ((size_t)y * out->width + x) * 3);
 	}
 	return 0;
 }
 
-static int decode(opj_codec_t *codec, opj_stream_t *stream, struct image *out)
+static int decode(opj_codec_t *codec, opj_stream_t *stream, struct picture *out)
 {
 	opj_image_t *picture = NULL;
 	int error = BM_EIMGCORRUPT;
@@ -139,7 +139,7 @@ static int decode(opj_codec_t *codec, opj_stream_t *stream, struct image *out)
 	if (!layout_known(picture) || picture->x1 <= picture->x0 || picture->y1 <= picture->y0)
 		goto out;
 	error = tiles_fit(codec)
-			? image_alloc(picture->x1 - picture->x0, picture->y1 - picture->y0, out)
+			? picture_init(out, picture->x1 - picture->x0, picture->y1 - picture->y0)
 			: BM_EIMGSIZE;
 	if (error)
 		goto out;
@@ -151,7 +151,7 @@ out:
 	return error;
 }
 
-static int open_and_decode(opj_codec_t *codec, struct source *source, struct image *out)
+static int open_and_decode(opj_codec_t *codec, struct source *source, struct picture *out)
 {
 	opj_stream_t *stream = opj_stream_create(64 * 1024, OPJ_TRUE);
 	opj_dparameters_t parameters;
@@ -171,8 +171,10 @@ static int open_and_decode(opj_codec_t *codec, struct source *source, struct ima
 	return error;
 }
 
-int jp2_decode(const uint8_t *data, size_t len, struct image *out)
+int jp2_decode(struct bytes file, struct picture *out)
 {
+	const uint8_t *data = file.data;
+	size_t len = file.len;
 	struct source source = {data, len, 0};
 	opj_codec_t *codec = opj_create_decompress(data[0] == 0xff ? OPJ_CODEC_J2K : OPJ_CODEC_JP2);
 	bool ends = len >= 2 && data[len - 2] == 0xff && data[len - 1] == 0xd9;
@@ -187,7 +189,5 @@ int jp2_decode(const uint8_t *data, size_t len, struct image *out)
 	opj_destroy_codec(codec);
 	if (error == BM_EIMGCORRUPT && !ends)
 		error = BM_EIMGTRUNC;
-	if (error)
-		image_free(out);
 	return error;
 }

@@ -4,7 +4,7 @@
 #include <turbojpeg.h>
 
 #include "biomatch/bytes.h"
-#include "image.h"
+#include "picture.h"
 
 /*
  * Each scan of a progressive picture goes over all pixels again: a small file
@@ -58,7 +58,8 @@ static void read_markers(const uint8_t *data, size_t len, struct markers *out)
 		if (size < 2 || size > len - at - 2)
 			return;
 		if (code == APP1 && size >= 16 && !memcmp(data + at + 4, "Exif\0\0", 6))
-			out->orientation = exif_orientation(data + at + 10, size - 8);
+			out->orientation =
+				exif_orientation((struct bytes){data + at + 10, size - 8});
 		at += 2 + size;
 		if (code == SOS) {
 			out->scans++;
@@ -68,7 +69,7 @@ static void read_markers(const uint8_t *data, size_t len, struct markers *out)
 }
 
 /* CMYK as Adobe writes it: inverted, black apart. */
-static void cmyk_to_bgr(const uint8_t *cmyk, struct image *out)
+static void cmyk_to_bgr(const uint8_t *cmyk, struct picture *out)
 {
 	size_t n = (size_t)out->width * out->height;
 
@@ -76,15 +77,16 @@ static void cmyk_to_bgr(const uint8_t *cmyk, struct image *out)
 		const uint8_t *p = cmyk + 4 * i;
 
 		for (int c = 0; c < 3; c++)
-			out->bgr[3 * i + (size_t)c] = (uint8_t)(p[2 - c] * p[3] / 255);
+			out->pixels[3 * i + (size_t)c] = (uint8_t)(p[2 - c] * p[3] / 255);
 	}
 }
 
-static int decompress(tjhandle tj, const uint8_t *data, size_t len, int colours, struct image *out)
+static int decompress(tjhandle tj, const uint8_t *data, size_t len, int colours,
+		      struct picture *out)
 {
 	bool cmyk = colours == TJCS_CMYK || colours == TJCS_YCCK;
 	size_t size = (size_t)out->width * out->height * 4;
-	uint8_t *pixels = cmyk ? malloc(size) : out->bgr;
+	uint8_t *pixels = cmyk ? malloc(size) : out->pixels;
 	int rc;
 
 	if (!pixels)
@@ -103,18 +105,20 @@ static int decompress(tjhandle tj, const uint8_t *data, size_t len, int colours,
 	return rc ? BM_EIMGCORRUPT : 0;
 }
 
-static int decode(tjhandle tj, const uint8_t *data, size_t len, struct image *out)
+static int decode(tjhandle tj, const uint8_t *data, size_t len, struct picture *out)
 {
 	int width, height, subsampling, colours, error;
 
 	if (tjDecompressHeader3(tj, data, len, &width, &height, &subsampling, &colours))
 		return BM_EIMGCORRUPT;
-	error = image_alloc((uint64_t)width, (uint64_t)height, out);
+	error = picture_init(out, (uint64_t)width, (uint64_t)height);
 	return error ? error : decompress(tj, data, len, colours, out);
 }
 
-int jpeg_decode(const uint8_t *data, size_t len, struct image *out)
+int jpeg_decode(struct bytes file, struct picture *out, unsigned *orientation)
 {
+	const uint8_t *data = file.data;
+	size_t len = file.len;
 	struct markers markers;
 	tjhandle tj;
 	int error;
@@ -131,9 +135,6 @@ int jpeg_decode(const uint8_t *data, size_t len, struct image *out)
 		error = BM_EIMGTRUNC;
 	if (error == BM_EIMGCORRUPT && !markers.ends)
 		error = BM_EIMGTRUNC;
-	if (!error)
-		error = image_turn(out, markers.orientation);
-	if (error)
-		image_free(out);
+	*orientation = markers.orientation;
 	return error;
 }

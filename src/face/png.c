@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "biomatch/bytes.h"
-#include "image.h"
+#include "picture.h"
 
 /* What the chunks of a file say. */
 struct chunks {
@@ -21,7 +21,7 @@ static void read_chunks(const uint8_t *data, size_t len, struct chunks *out)
 		if (size > len - at - 12)
 			return;
 		if (!memcmp(type, "eXIf", 4))
-			out->orientation = exif_orientation(type + 4, size);
+			out->orientation = exif_orientation((struct bytes){type + 4, size});
 		if (!memcmp(type, "IEND", 4)) {
 			out->ends = true;
 			return;
@@ -30,20 +30,22 @@ static void read_chunks(const uint8_t *data, size_t len, struct chunks *out)
 	}
 }
 
-static int decode(png_image *png, struct image *out)
+static int decode(png_image *png, struct picture *out)
 {
 	/* What is transparent is shown on white, as a viewer would. */
 	const png_color white = {255, 255, 255};
-	int error = image_alloc(png->width, png->height, out);
+	int error = picture_init(out, png->width, png->height);
 
 	if (error)
 		return error;
 	png->format = PNG_FORMAT_BGR;
-	return png_image_finish_read(png, &white, out->bgr, 0, NULL) ? 0 : BM_EIMGCORRUPT;
+	return png_image_finish_read(png, &white, out->pixels, 0, NULL) ? 0 : BM_EIMGCORRUPT;
 }
 
-int png_decode(const uint8_t *data, size_t len, struct image *out)
+int png_decode(struct bytes file, struct picture *out, unsigned *orientation)
 {
+	const uint8_t *data = file.data;
+	size_t len = file.len;
 	png_image png = {.version = PNG_IMAGE_VERSION};
 	struct chunks chunks;
 	int error = BM_EIMGCORRUPT;
@@ -54,9 +56,6 @@ int png_decode(const uint8_t *data, size_t len, struct image *out)
 	png_image_free(&png);
 	if (error == BM_EIMGCORRUPT && !chunks.ends)
 		error = BM_EIMGTRUNC;
-	if (!error)
-		error = image_turn(out, chunks.orientation);
-	if (error)
-		image_free(out);
+	*orientation = chunks.orientation;
 	return error;
 }
