@@ -19,7 +19,7 @@ static void mean_of(const struct face_point p[5], double mean[2])
  * In the plane Umeyama's solution needs no decomposition: with centred points as
  * complex numbers p and t, the best factor is sum(conj(p) t) / sum(|p|^2).
  */
-int align_similarity(const struct face_point from[5], double m[6])
+int align_find_transform(const struct face_point from[5], double m[2][3])
 {
 	double a[2], b[2], real = 0, imaginary = 0, norm = 0;
 
@@ -37,10 +37,10 @@ int align_similarity(const struct face_point from[5], double m[6])
 		return BM_EINVAL;
 	real /= norm;
 	imaginary /= norm;
-	m[0] = m[4] = real;
-	m[1] = -imaginary;
-	m[3] = imaginary;
-	m[2] = b[0] - real * a[0] + imaginary * a[1];
-	m[5] = b[1] - imaginary * a[0] - real * a[1];
+	m[0][0] = m[1][1] = real;
+	m[0][1] = -imaginary;
+	m[1][0] = imaginary;
+	m[0][2] = b[0] - real * a[0] + imaginary * a[1];
+	m[1][2] = b[1] - imaginary * a[0] - real * a[1];
 	return 0;
 }

@@ -15,10 +15,10 @@ extern "C" {
 
 /*
  * The least-squares rotation, scale and shift (Umeyama 1991, without mirroring)
- * from picture to template: x' = m[0] x + m[1] y + m[2], y' = m[3] x + m[4] y + m[5].
+ * from picture to template: x' = m[0][0] x + m[0][1] y + m[0][2], and y' likewise with m[1].
  * BM_EINVAL when the points coincide.
  */
-int align_similarity(const struct face_point from[5], double m[6]) BM_MUST_CHECK;
+int align_find_transform(const struct face_point from[5], double m[2][3]) BM_MUST_CHECK;
 
 #ifdef __cplusplus
 }
