@@ -6,6 +6,7 @@
 #ifndef BIOMATCH_BYTES_H
 #define BIOMATCH_BYTES_H
 
+#include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -57,6 +58,6 @@ void bytes_to_hex(const uint8_t *p, size_t len, char *out);
 int bytes_from_hex(const char *hex, uint8_t *out, size_t len) BM_MUST_CHECK;
 
 /* The stored formats are little-endian and so is every supported machine. */
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "little-endian machines only");
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "little-endian machines only");
 
 #endif

@@ -23,6 +23,8 @@
 #define FACE_MIN_SIDE 32u
 /* Below this distance between the eye centres a face is BM_EFACESMALL, pixels. */
 #define FACE_MIN_EYES 16.0f
+/* A face with more of its box outside the picture is BM_EFACECUT, as a share. */
+#define FACE_MAX_CUT 0.25f
 /* A second face this large, as a share of the largest one's area, is BM_EMANYFACES. */
 #define FACE_RIVAL_AREA 0.5f
 
@@ -56,7 +58,7 @@ extern "C" {
 
 struct face_engine;
 
-/* Loads every model of the pack. */
+/* Loads every model of the pack, which must outlive the engine. */
 int face_engine_open(const struct pack *pack, struct face_engine **out) BM_MUST_CHECK;
 void face_engine_close(struct face_engine *engine);
 

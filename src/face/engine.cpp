@@ -11,7 +11,11 @@
 extern "C" {
 #include "biomatch/clock.h"
 #include "biomatch/log.h"
+/* C lets a function have the name of a struct. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow"
 #include "biomatch/score.h"
+#pragma GCC diagnostic pop
 }
 
 struct face_engine {
@@ -31,10 +35,10 @@ cv::dnn::Net load(const struct pack_model &model)
 }
 
 /* Part of a picture through a transform, as a network's input. */
-cv::Mat cut(const struct pack_model &model, const cv::Mat &picture, const double transform[2][3],
+cv::Mat cut(const struct pack_model &model, const cv::Mat &picture, const double transform[6],
 	    int border)
 {
-	cv::Mat by(2, 3, CV_64F, const_cast<double *>(&transform[0][0])), part;
+	cv::Mat by(2, 3, CV_64F, const_cast<double *>(transform)), part;
 
 	cv::warpAffine(picture, part, by,
 		       cv::Size(static_cast<int>(model.width), static_cast<int>(model.height)),
@@ -68,8 +72,8 @@ void find_points(struct face_engine *engine, const cv::Mat &picture, face_found 
 	double sx = static_cast<double>(model.width) / static_cast<double>(side);
 	double sy = static_cast<double>(model.height) / static_cast<double>(side);
 	/* Pixel centres stay pixel centres. */
-	double by[2][3] = {{sx, 0, (0.5 - static_cast<double>(left)) * sx - 0.5},
-			   {0, sy, (0.5 - static_cast<double>(top)) * sy - 0.5}};
+	double by[6] = {sx, 0,  (0.5 - static_cast<double>(left)) * sx - 0.5,
+			0,  sy, (0.5 - static_cast<double>(top)) * sy - 0.5};
 
 	engine->landmarks.setInput(cut(model, picture, by, cv::BORDER_REPLICATE));
 	cv::Mat out = engine->landmarks.forward();
@@ -136,7 +140,8 @@ int embed(struct face_engine *engine, const cv::Mat &picture, struct face_report
 
 	if (align_find_transform(report->faces[0].landmarks, by))
 		return BM_EFACESMALL;
-	engine->embedding.setInput(cut(engine->pack->embedding, picture, by, cv::BORDER_CONSTANT));
+	engine->embedding.setInput(
+		cut(engine->pack->embedding, picture, &by[0][0], cv::BORDER_CONSTANT));
 	cv::Mat out = engine->embedding.forward();
 	CV_Assert(out.total() == engine->pack->dim && out.isContinuous());
 
