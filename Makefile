@@ -44,6 +44,8 @@ CXXFLAGS += -std=c++17 $(COMMON)
 ifneq ($(filter x86_64-%,$(shell $(CC) -dumpmachine)),)
 CFLAGS_avx2   := -mavx2 -mfma
 CFLAGS_avx512 := -mavx2 -mfma -mavx512f
+CFLAGS_avx2_code   := -mavx2
+CFLAGS_avx512_code := -mavx2 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vbmi -mavx512vnni
 endif
 LDFLAGS  += $(filter -fsanitize%,$(OPT_$(MODE))) -Wl,-z,relro,-z,now -Wl,--as-needed
 
@@ -150,6 +152,8 @@ $B/tests/$1: tests/$1.c $(wildcard tests/support/*.h) $(call test_libs,$1)
 		-Wl,--end-group $(call liblibs,$(call test_module,$1)) $(LIBS_$(notdir $1)) -lcmocka
 endef
 $(foreach t,$(patsubst tests/%.c,%,$(UNIT_SRC) $(LOOPBACK_SRC)),$(eval $(call test_rule,$t)))
+
+include bench/bench.mk
 
 tests: all $(UNIT_BIN) ## build every test
 
