@@ -115,6 +115,16 @@ static int open_tables(struct db *db)
 	return mdb_txn_commit(txn);
 }
 
+/* LMDB leaves its data file open for programs that this one starts. */
+static int keep_to_ourselves(MDB_env *env)
+{
+	int fd, rc = mdb_env_get_fd(env, &fd);
+
+	if (!rc && fcntl(fd, F_SETFD, FD_CLOEXEC))
+		rc = errno;
+	return rc;
+}
+
 static int open_env(struct db *db, const char *dir, uint64_t map_size, unsigned max_readers)
 {
 	int stale, rc = mdb_env_create(&db->env);
@@ -127,6 +137,8 @@ static int open_env(struct db *db, const char *dir, uint64_t map_size, unsigned 
 		rc = mdb_env_set_maxreaders(db->env, max_readers);
 	if (!rc)
 		rc = mdb_env_open(db->env, dir, MDB_NOTLS, 0600);
+	if (!rc)
+		rc = keep_to_ourselves(db->env);
 	if (!rc)
 		rc = mdb_reader_check(db->env, &stale);
 	return rc ? rc : open_tables(db);
