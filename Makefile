@@ -45,7 +45,7 @@ ifneq ($(filter x86_64-%,$(shell $(CC) -dumpmachine)),)
 CFLAGS_avx2   := -mavx2 -mfma
 CFLAGS_avx512 := -mavx2 -mfma -mavx512f
 CFLAGS_avx2_code   := -mavx2
-CFLAGS_avx512_code := -mavx2 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vbmi -mavx512vnni
+CFLAGS_avx512_code := -O3 -mavx2 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vbmi -mavx512vnni
 endif
 LDFLAGS  += $(filter -fsanitize%,$(OPT_$(MODE))) -Wl,-z,relro,-z,now -Wl,--as-needed
 
@@ -141,6 +141,7 @@ UNIT_SRC     := $(wildcard tests/unit/*/*_test.c)
 LOOPBACK_SRC := $(wildcard tests/loopback/*_test.c)
 UNIT_BIN     := $(patsubst tests/%.c,$B/tests/%,$(UNIT_SRC) $(LOOPBACK_SRC))
 LIBS_openblas_test := -lopenblas
+LIBS_face_test := -lturbojpeg
 test_module   = $(if $(filter loopback%,$1),service,$(word 2,$(subst /, ,$1)))
 test_libs     = $(foreach d,$(call test_module,$1) $(call linked,$(call test_module,$1)),$B/lib/lib$d.a)
 

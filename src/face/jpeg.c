@@ -1,140 +1,164 @@
-#include <stdbool.h>
+#include <setjmp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <turbojpeg.h>
 
-#include "biomatch/bytes.h"
+#include <jerror.h>
+#include <jpeglib.h>
+
 #include "picture.h"
 
 /*
- * Each scan of a progressive picture goes over all pixels again: a small file
- * with thousands of them would cost minutes. Real encoders use about ten.
+ * A progressive file can hold thousands of scans, each a pass over the whole
+ * picture; honest encoders make about ten.
  */
 #define MAX_SCANS 64
+/* Padding that some cameras leave; more is data that lost its place. */
+#define MAX_EXTRANEOUS 64
 
-enum marker { SOI = 0xd8, EOI = 0xd9, SOS = 0xda, APP1 = 0xe1, RST0 = 0xd0, RST7 = 0xd7 };
+static const uint8_t exif_intro[] = {'E', 'x', 'i', 'f', 0, 0};
 
-/* What the markers of a file say. */
-struct markers {
-	unsigned scans, orientation;
-	bool ends; /* with EOI */
+/* On the heap: what longjmp leaves in registers must not matter. */
+struct reader {
+	struct jpeg_decompress_struct jpeg;
+	struct jpeg_error_mgr errors;
+	struct jpeg_progress_mgr progress;
+	jmp_buf failed;
+	int error;
+	uint8_t *cmyk; /* one row, where the file has four inks */
 };
 
-/* The next marker after entropy-coded data; len when there is none. */
-static size_t skip_scan(const uint8_t *data, size_t len, size_t at)
+static __attribute__((noreturn)) void fail(j_common_ptr jpeg, int error)
 {
-	while (at + 1 < len) {
-		const uint8_t *ff = memchr(data + at, 0xff, len - at - 1);
+	struct reader *r = jpeg->client_data;
 
-		if (!ff)
-			return len;
-		at = (size_t)(ff - data);
-		if (data[at + 1] && data[at + 1] != 0xff &&
-		    !(data[at + 1] >= RST0 && data[at + 1] <= RST7))
-			return at;
-		at += data[at + 1] == 0xff ? 1 : 2;
-	}
-	return len;
+	r->error = error;
+	longjmp(r->failed, 1);
 }
 
-static void read_markers(const uint8_t *data, size_t len, struct markers *out)
+static void on_error(j_common_ptr jpeg)
 {
-	size_t at = 2;
-
-	*out = (struct markers){.orientation = 1};
-	while (at + 4 <= len || (at + 2 <= len && data[at + 1] == EOI)) {
-		unsigned code = data[at + 1];
-		size_t size;
-
-		if (data[at] != 0xff || code == 0xff) { /* fill bytes, or stray ones */
-			at++;
-			continue;
-		}
-		if (code == EOI) {
-			out->ends = true;
-			return;
-		}
-		size = (size_t)data[at + 2] << 8 | data[at + 3];
-		if (size < 2 || size > len - at - 2)
-			return;
-		if (code == APP1 && size >= 16 && !memcmp(data + at + 4, "Exif\0\0", 6))
-			out->orientation =
-				exif_orientation((struct bytes){data + at + 10, size - 8});
-		at += 2 + size;
-		if (code == SOS) {
-			out->scans++;
-			at = skip_scan(data, len, at);
-		}
+	switch (jpeg->err->msg_code) {
+	case JERR_OUT_OF_MEMORY:
+		fail(jpeg, BM_ENOMEM);
+	case JERR_INPUT_EOF:
+	case JERR_INPUT_EMPTY:
+		fail(jpeg, BM_EIMGTRUNC);
+	default:
+		fail(jpeg, BM_EIMGCORRUPT);
 	}
 }
 
-/* CMYK as Adobe writes it: inverted, black apart. */
-static void cmyk_to_bgr(const uint8_t *cmyk, struct picture *out)
+/* Level -1 is damage; of it, only what leaves every pixel whole is let pass. */
+static void on_message(j_common_ptr jpeg, int level)
 {
-	size_t n = (size_t)out->width * out->height;
-
-	for (size_t i = 0; i < n; i++) {
-		const uint8_t *p = cmyk + 4 * i;
-
-		for (int c = 0; c < 3; c++)
-			out->pixels[3 * i + (size_t)c] = (uint8_t)(p[2 - c] * p[3] / 255);
+	if (level >= 0)
+		return;
+	switch (jpeg->err->msg_code) {
+	case JWRN_JPEG_EOF:
+		fail(jpeg, BM_EIMGTRUNC);
+	case JWRN_EXTRANEOUS_DATA:
+		if (jpeg->err->msg_parm.i[0] > MAX_EXTRANEOUS)
+			fail(jpeg, BM_EIMGCORRUPT);
+		return;
+	case JWRN_ADOBE_XFORM:
+	case JWRN_JFIF_MAJOR:
+		return;
+	default:
+		fail(jpeg, BM_EIMGCORRUPT);
 	}
 }
 
-static int decompress(tjhandle tj, const uint8_t *data, size_t len, int colours,
-		      struct picture *out)
+static void on_progress(j_common_ptr jpeg)
 {
-	bool cmyk = colours == TJCS_CMYK || colours == TJCS_YCCK;
-	size_t size = (size_t)out->width * out->height * 4;
-	uint8_t *pixels = cmyk ? malloc(size) : out->pixels;
-	int rc;
-
-	if (!pixels)
-		return BM_ENOMEM;
-	rc = tjDecompress2(tj, data, len, pixels, (int)out->width, 0, (int)out->height,
-			   cmyk ? TJPF_CMYK : TJPF_BGR, 0);
-	if (cmyk) {
-		cmyk_to_bgr(pixels, out);
-		bytes_wipe(pixels, size);
-		free(pixels);
-	}
-	/* Bytes that stand between segments are common and harm nothing. */
-	if (rc && tjGetErrorCode(tj) == TJERR_WARNING &&
-	    strstr(tjGetErrorStr2(tj), "extraneous bytes"))
-		rc = 0;
-	return rc ? BM_EIMGCORRUPT : 0;
+	if (((j_decompress_ptr)jpeg)->input_scan_number > MAX_SCANS)
+		fail(jpeg, BM_EIMGCORRUPT);
 }
 
-static int decode(tjhandle tj, const uint8_t *data, size_t len, struct picture *out)
+static unsigned find_orientation(const struct jpeg_decompress_struct *jpeg)
 {
-	int width, height, subsampling, colours, error;
+	for (jpeg_saved_marker_ptr m = jpeg->marker_list; m; m = m->next) {
+		if (m->data_length > sizeof(exif_intro) &&
+		    !memcmp(m->data, exif_intro, sizeof(exif_intro)))
+			return exif_orientation((struct bytes){
+				m->data + sizeof(exif_intro), m->data_length - sizeof(exif_intro)});
+	}
+	return 1;
+}
 
-	if (tjDecompressHeader3(tj, data, len, &width, &height, &subsampling, &colours))
-		return BM_EIMGCORRUPT;
-	error = picture_init(out, (uint64_t)width, (uint64_t)height);
-	return error ? error : decompress(tj, data, len, colours, out);
+/* Ink to light; Adobe's files, which are nearly all, store it inverted. */
+static void convert_cmyk(const struct reader *r, uint8_t *out)
+{
+	uint8_t flip = r->jpeg.saw_Adobe_marker ? 0 : 255;
+
+	for (size_t x = 0; x < r->jpeg.output_width; x++) {
+		const uint8_t *ink = r->cmyk + 4 * x;
+		unsigned black = ink[3] ^ flip;
+
+		for (size_t c = 0; c < 3; c++)
+			out[3 * x + c] = (uint8_t)((ink[2 - c] ^ flip) * black / 255);
+	}
+}
+
+static void read_rows(struct reader *r, struct picture *out)
+{
+	jpeg_start_decompress(&r->jpeg);
+	while (r->jpeg.output_scanline < r->jpeg.output_height) {
+		uint8_t *row = out->pixels + (size_t)3 * out->width * r->jpeg.output_scanline;
+		JSAMPROW into = r->cmyk ? r->cmyk : row;
+
+		if (jpeg_read_scanlines(&r->jpeg, &into, 1) != 1)
+			fail((j_common_ptr)&r->jpeg, BM_EIMGCORRUPT);
+		if (r->cmyk)
+			convert_cmyk(r, row);
+	}
+	/* Reads on to the end, which must be there. */
+	jpeg_finish_decompress(&r->jpeg);
+}
+
+static void read_all(struct reader *r, struct bytes file, struct picture *out,
+		     unsigned *orientation)
+{
+	struct jpeg_decompress_struct *jpeg = &r->jpeg;
+
+	jpeg_create_decompress(jpeg);
+	jpeg->client_data = r;
+	jpeg->progress = &r->progress;
+	jpeg_save_markers(jpeg, JPEG_APP0 + 1, 0xffff);
+	jpeg_mem_src(jpeg, file.data, file.len);
+	if (jpeg_read_header(jpeg, TRUE) != JPEG_HEADER_OK)
+		fail((j_common_ptr)jpeg, BM_EIMGCORRUPT);
+	*orientation = find_orientation(jpeg);
+	r->error = picture_init(out, jpeg->image_width, jpeg->image_height);
+	if (r->error)
+		return;
+	jpeg->out_color_space = JCS_EXT_BGR;
+	if (jpeg->num_components == 4) {
+		jpeg->out_color_space = JCS_CMYK;
+		r->cmyk = malloc((size_t)4 * jpeg->image_width);
+		if (!r->cmyk)
+			fail((j_common_ptr)jpeg, BM_ENOMEM);
+	}
+	read_rows(r, out);
 }
 
 int jpeg_decode(struct bytes file, struct picture *out, unsigned *orientation)
 {
-	const uint8_t *data = file.data;
-	size_t len = file.len;
-	struct markers markers;
-	tjhandle tj;
+	struct reader *r = calloc(1, sizeof(*r));
 	int error;
 
-	read_markers(data, len, &markers);
-	if (markers.scans > MAX_SCANS)
-		return BM_EIMGSIZE;
-	tj = tjInitDecompress();
-	if (!tj)
+	if (!r)
 		return BM_ENOMEM;
-	error = decode(tj, data, len, out);
-	tjDestroy(tj);
-	if (!error && !markers.ends)
-		error = BM_EIMGTRUNC;
-	if (error == BM_EIMGCORRUPT && !markers.ends)
-		error = BM_EIMGTRUNC;
-	*orientation = markers.orientation;
+	r->jpeg.err = jpeg_std_error(&r->errors);
+	r->jpeg.client_data = r;
+	r->errors.error_exit = on_error;
+	r->errors.emit_message = on_message;
+	r->progress.progress_monitor = on_progress;
+	if (!setjmp(r->failed))
+		read_all(r, file, out, orientation);
+	jpeg_destroy_decompress(&r->jpeg);
+	free(r->cmyk);
+	error = r->error;
+	free(r);
 	return error;
 }
