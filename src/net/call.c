@@ -1,0 +1,431 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "biomatch/bytes.h"
+#include "conn.h"
+
+/* How much of a message is allocated before more than its prefix is seen. */
+#define FIRST_ROOM (64 * 1024)
+
+struct net_call *call_new(struct conn *conn, int32_t stream)
+{
+	struct net_call *call = calloc(1, sizeof(*call));
+
+	if (!call)
+		return NULL;
+	call->loop = conn->loop;
+	call->conn = conn;
+	call->stream = stream;
+	call->peer = conn->peer;
+	call->deadline_ns = CLOCK_FOREVER;
+	call->upload_until_ns =
+		clock_monotonic_ns() + conn->loop->server->options.request_ms * CLOCK_NS_PER_MS;
+	call->max_message = conn->loop->server->options.max_message;
+	call->out_tail = &call->out;
+	call->next = conn->calls;
+	if (call->next)
+		call->next->prev = call;
+	conn->calls = call;
+	conn->n_calls++;
+	return call;
+}
+
+static void wipe_free(void *p, size_t len)
+{
+	if (p)
+		bytes_wipe(p, len);
+	free(p);
+}
+
+static void drop_message(struct net_call *call)
+{
+	if (call->conn)
+		conn_release(call->conn, call->message_room);
+	wipe_free(call->message, call->message_room);
+	call->message = NULL;
+	call->message_room = call->message_have = call->message_len = call->prefix_have = 0;
+}
+
+static void drop_output(struct net_call *call)
+{
+	while (call->out) {
+		struct chunk *chunk = call->out;
+
+		call->out = chunk->next;
+		if (call->conn)
+			conn_release(call->conn, chunk->len);
+		wipe_free(chunk, sizeof(*chunk) + chunk->len);
+	}
+	call->out_tail = &call->out;
+}
+
+/* Gone when neither the connection nor the handler knows it any more. */
+static void free_if_over(struct net_call *call)
+{
+	if (call->conn || (call->state && !call->finished))
+		return;
+	if (call->deadline)
+		event_free(call->deadline);
+	free(call->path);
+	free(call->status_message);
+	free(call->details);
+	free(call);
+}
+
+/* Tells the handler that nobody waits any more, once. */
+static void tell_cancelled(struct net_call *call)
+{
+	const struct net_handler *handler = &call->loop->server->handler;
+
+	if (atomic_exchange(&call->cancelled, true))
+		return;
+	if (call->state && !call->finished)
+		handler->cancel(handler->ctx, call->state);
+}
+
+void call_detach(struct net_call *call)
+{
+	struct conn *conn = call->conn;
+
+	drop_message(call);
+	drop_output(call);
+	if (call->deadline)
+		event_del(call->deadline);
+	if (call->prev)
+		call->prev->next = call->next;
+	else
+		conn->calls = call->next;
+	if (call->next)
+		call->next->prev = call->prev;
+	conn->n_calls--;
+	conn->idle_since_ns = clock_monotonic_ns();
+	call->conn = NULL;
+	call->answered = true;
+	tell_cancelled(call);
+	free_if_over(call);
+}
+
+/* Brings the end of the call to the client: trailers, after what is queued. */
+static void answer(struct net_call *call, enum grpc_status code)
+{
+	call->answered = true;
+	call->code = code;
+	if (call->deadline)
+		event_del(call->deadline);
+	/* What of the request is still to come is of no use. */
+	drop_message(call);
+}
+
+static nghttp2_nv header(const char *name, const char *value)
+{
+	return (nghttp2_nv){(uint8_t *)(uintptr_t)name, (uint8_t *)(uintptr_t)value, strlen(name),
+			    strlen(value), NGHTTP2_NV_FLAG_NONE};
+}
+
+/* The trailers, behind whatever headers nva holds already. */
+static size_t add_trailers(const struct net_call *call, nghttp2_nv *nva, size_t n, char code[4])
+{
+	code[0] = code[1] = '\0';
+	if (call->code >= 10)
+		code[0] = (char)('0' + call->code / 10);
+	code[call->code >= 10] = (char)('0' + call->code % 10);
+	code[1 + (call->code >= 10)] = '\0';
+	nva[n++] = header("grpc-status", code);
+	if (call->status_message && *call->status_message)
+		nva[n++] = header("grpc-message", call->status_message);
+	if (call->details && *call->details)
+		nva[n++] = header("grpc-status-details-bin", call->details);
+	return n;
+}
+
+static ssize_t read_output(nghttp2_session *session, int32_t stream, uint8_t *buffer, size_t room,
+			   uint32_t *flags, nghttp2_data_source *source, void *ctx)
+{
+	struct net_call *call = source->ptr;
+	struct chunk *chunk = call->out;
+	nghttp2_nv nva[4];
+	char code[4];
+	size_t n;
+
+	(void)ctx;
+	if (chunk) {
+		n = chunk->len - chunk->sent < room ? chunk->len - chunk->sent : room;
+		memcpy(buffer, chunk->data + chunk->sent, n);
+		chunk->sent += n;
+		if (chunk->sent == chunk->len) {
+			call->out = chunk->next;
+			if (!call->out)
+				call->out_tail = &call->out;
+			conn_release(call->conn, chunk->len);
+			wipe_free(chunk, sizeof(*chunk) + chunk->len);
+		}
+		return (ssize_t)n;
+	}
+	if (!call->answered)
+		return NGHTTP2_ERR_DEFERRED;
+	*flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
+	if (nghttp2_submit_trailer(session, stream, nva, add_trailers(call, nva, 0, code)))
+		return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+	call->trailers_sent = true;
+	return 0;
+}
+
+/* Sends the headers of the response, which say it all where there is no message. */
+static void begin_response(struct net_call *call)
+{
+	nghttp2_data_provider provider = {.source = {.ptr = call}, .read_callback = read_output};
+	nghttp2_nv nva[8] = {header(":status", "200"), header("content-type", "application/grpc")};
+	bool whole = call->answered && !call->out;
+	char code[4];
+	size_t n = 2;
+
+	if (whole)
+		n = add_trailers(call, nva, n, code);
+	call->headers_sent = true;
+	call->trailers_sent = whole;
+	if (nghttp2_submit_response(call->conn->session, call->stream, nva, n,
+				    whole ? NULL : &provider))
+		nghttp2_submit_rst_stream(call->conn->session, NGHTTP2_FLAG_NONE, call->stream,
+					  NGHTTP2_INTERNAL_ERROR);
+}
+
+/* Moves the response on after a change of what there is to send. */
+static void push(struct net_call *call)
+{
+	if (!call->headers_sent)
+		begin_response(call);
+	else if (!call->trailers_sent)
+		nghttp2_session_resume_data(call->conn->session, call->stream);
+}
+
+void call_refuse(struct net_call *call, enum grpc_status code, const char *message)
+{
+	if (call->answered)
+		return;
+	call->status_message = grpc_message_encode(message);
+	answer(call, code);
+	push(call);
+	tell_cancelled(call);
+}
+
+static void deadline_passed(evutil_socket_t fd, short what, void *ctx)
+{
+	struct net_call *call = ctx;
+	struct conn *conn = call->conn;
+
+	(void)fd;
+	(void)what;
+	call_refuse(call, GRPC_DEADLINE_EXCEEDED, "the deadline passed before the work was done");
+	if (conn)
+		conn_flush(conn);
+}
+
+static int start_deadline(struct net_call *call)
+{
+	int64_t left = call->deadline_ns - clock_monotonic_ns();
+	struct timeval wait = {0};
+
+	if (call->deadline_ns == CLOCK_FOREVER)
+		return 0;
+	if (left > 0) {
+		wait.tv_sec = left / CLOCK_NS_PER_SEC;
+		wait.tv_usec = left % CLOCK_NS_PER_SEC / CLOCK_NS_PER_US;
+	}
+	call->deadline = evtimer_new(call->loop->base, deadline_passed, call);
+	return call->deadline && !evtimer_add(call->deadline, &wait) ? 0 : BM_ENOMEM;
+}
+
+static void refuse_http(struct net_call *call, const char *status)
+{
+	nghttp2_nv nva[] = {header(":status", status)};
+
+	call->answered = call->headers_sent = call->trailers_sent = true;
+	nghttp2_submit_response(call->conn->session, call->stream, nva, 1, NULL);
+}
+
+void call_begin(struct net_call *call)
+{
+	struct net_server *server = call->loop->server;
+
+	if (!call->is_post || !call->is_grpc || !call->path) {
+		refuse_http(call, call->is_post ? "415" : "405");
+	} else if (call->bad_timeout) {
+		call_refuse(call, GRPC_INTERNAL, "grpc-timeout is malformed");
+	} else if (call->encoded) {
+		call_refuse(call, GRPC_UNIMPLEMENTED, "messages must not be compressed");
+	} else if (start_deadline(call)) {
+		call_refuse(call, GRPC_RESOURCE_EXHAUSTED, "out of memory");
+	} else {
+		call->state = server->handler.open(server->handler.ctx, call, call->path,
+						   &call->max_message);
+		if (!call->state) {
+			call_refuse(call, GRPC_UNIMPLEMENTED, "the service has no such method");
+			return;
+		}
+		atomic_fetch_add(&server->calls, 1);
+		atomic_fetch_add(&server->calls_open, 1);
+	}
+}
+
+/* Room grows with what arrives, not with what a prefix promises. */
+static int make_room(struct net_call *call)
+{
+	size_t room = call->message_room ? 2 * call->message_room : FIRST_ROOM;
+	uint8_t *larger;
+
+	if (room > call->message_len)
+		room = call->message_len;
+	if (!conn_hold(call->conn, room))
+		return BM_EBUSY;
+	larger = malloc(room ? room : 1);
+	if (!larger) {
+		conn_release(call->conn, room);
+		return BM_ENOMEM;
+	}
+	if (call->message_have)
+		memcpy(larger, call->message, call->message_have);
+	conn_release(call->conn, call->message_room);
+	wipe_free(call->message, call->message_room);
+	call->message = larger;
+	call->message_room = room;
+	return 0;
+}
+
+static int take_prefix(struct net_call *call)
+{
+	call->message_len = bytes_get_be32(call->prefix + 1);
+	if (call->prefix[0]) {
+		call_refuse(call, GRPC_UNIMPLEMENTED, "messages must not be compressed");
+		return BM_EPROTO;
+	}
+	if (call->message_len > call->max_message) {
+		call_refuse(call, GRPC_RESOURCE_EXHAUSTED,
+			    "the message is larger than the service accepts");
+		return BM_ETOOBIG;
+	}
+	return 0;
+}
+
+static void give_message(struct net_call *call)
+{
+	const struct net_handler *handler = &call->loop->server->handler;
+	uint8_t *data = call->message;
+	size_t len = call->message_len;
+
+	conn_release(call->conn, call->message_room);
+	call->message = NULL;
+	call->message_room = call->message_have = call->message_len = call->prefix_have = 0;
+	call->streaming = true;
+	handler->message(handler->ctx, call->state, data, len);
+}
+
+static int take_body(struct net_call *call, const uint8_t **data, size_t *len)
+{
+	size_t n;
+
+	if (call->message_have == call->message_room) {
+		int error = make_room(call);
+
+		if (error) {
+			call_refuse(call, GRPC_RESOURCE_EXHAUSTED,
+				    "the service is at capacity; retry later");
+			return error;
+		}
+	}
+	n = call->message_room - call->message_have;
+	if (n > *len)
+		n = *len;
+	memcpy(call->message + call->message_have, *data, n);
+	call->message_have += n;
+	*data += n;
+	*len -= n;
+	return 0;
+}
+
+int call_data(struct net_call *call, const uint8_t *data, size_t len)
+{
+	while (len || (call->prefix_have == GRPC_PREFIX && !call->message_len)) {
+		int error = 0;
+
+		if (call->answered || call->finished || !call->state)
+			return 0;
+		if (call->prefix_have < GRPC_PREFIX) {
+			call->prefix[call->prefix_have++] = *data++;
+			len--;
+			if (call->prefix_have == GRPC_PREFIX)
+				error = take_prefix(call);
+			if (!error && call->prefix_have == GRPC_PREFIX && !call->message_len)
+				error = make_room(call);
+		} else {
+			error = take_body(call, &data, &len);
+		}
+		if (error)
+			return error;
+		if (call->prefix_have == GRPC_PREFIX && call->message_have == call->message_len)
+			give_message(call);
+	}
+	return 0;
+}
+
+void call_half_close(struct net_call *call)
+{
+	const struct net_handler *handler = &call->loop->server->handler;
+
+	call->half_closed = true;
+	if (call->answered || call->finished || !call->state)
+		return;
+	if (call->prefix_have) {
+		call_refuse(call, GRPC_INTERNAL, "the request ends inside a message");
+		return;
+	}
+	handler->half_close(handler->ctx, call->state);
+}
+
+void call_take_message(struct net_call *call, uint8_t *data, size_t len)
+{
+	struct chunk *chunk;
+
+	if (!call->conn || call->answered) {
+		wipe_free(data, len);
+		return;
+	}
+	chunk = malloc(sizeof(*chunk) + GRPC_PREFIX + len);
+	if (!chunk || !conn_hold(call->conn, GRPC_PREFIX + len)) {
+		free(chunk);
+		wipe_free(data, len);
+		call_refuse(call, GRPC_RESOURCE_EXHAUSTED, "the client reads too slowly");
+		conn_flush(call->conn);
+		return;
+	}
+	*chunk = (struct chunk){.len = GRPC_PREFIX + len};
+	chunk->data[0] = 0;
+	bytes_put_be32(chunk->data + 1, (uint32_t)len);
+	memcpy(chunk->data + GRPC_PREFIX, data, len);
+	wipe_free(data, len);
+	*call->out_tail = chunk;
+	call->out_tail = &chunk->next;
+	push(call);
+	conn_flush(call->conn);
+}
+
+void call_take_finish(struct net_call *call, struct post *post)
+{
+	struct net_server *server = call->loop->server;
+	struct conn *conn = call->conn;
+
+	if (conn && !call->answered) {
+		call->status_message = post->message;
+		call->details = (char *)post->data;
+		answer(call, post->code);
+		push(call);
+	} else {
+		free(post->message);
+		free(post->data);
+	}
+	call->finished = true;
+	server->handler.close(server->handler.ctx, call->state);
+	atomic_fetch_sub(&server->calls_open, 1);
+	free_if_over(call);
+	if (conn)
+		conn_flush(conn);
+}

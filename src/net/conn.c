@@ -1,0 +1,382 @@
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <openssl/err.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "biomatch/bytes.h"
+#include "biomatch/log.h"
+#include "conn.h"
+
+/* Read from one connection before others get their turn. */
+#define READ_AT_ONCE (256 * 1024)
+/* A client that takes nothing for so long is gone. */
+#define STALL_NS (30 * CLOCK_NS_PER_SEC)
+/* Between the two GOAWAYs of a shutdown, for calls under way to the server (RFC 9113, 6.8). */
+#define GOAWAY_PAUSE_NS (200 * CLOCK_NS_PER_MS)
+
+bool conn_hold(struct conn *conn, size_t bytes)
+{
+	struct net_server *server = conn->loop->server;
+
+	if (conn->bytes_held + bytes > server->options.max_connection_bytes ||
+	    atomic_fetch_add(&server->bytes_held, bytes) + bytes >
+		    server->options.max_total_bytes) {
+		if (conn->bytes_held + bytes <= server->options.max_connection_bytes)
+			atomic_fetch_sub(&server->bytes_held, bytes);
+		return false;
+	}
+	conn->bytes_held += bytes;
+	return true;
+}
+
+void conn_release(struct conn *conn, size_t bytes)
+{
+	conn->bytes_held -= bytes;
+	atomic_fetch_sub(&conn->loop->server->bytes_held, bytes);
+}
+
+static void drop_pending(struct conn *conn)
+{
+	if (conn->pending)
+		bytes_wipe(conn->pending, conn->pending_len);
+	free(conn->pending);
+	conn->pending = NULL;
+	conn->pending_len = conn->pending_sent = 0;
+}
+
+void conn_close(struct conn *conn)
+{
+	struct net_server *server = conn->loop->server;
+
+	/* nghttp2 does not tell of the streams it frees with a session. */
+	while (conn->calls)
+		call_detach(conn->calls);
+	if (conn->readable)
+		event_free(conn->readable);
+	if (conn->writable)
+		event_free(conn->writable);
+	if (conn->session) {
+		nghttp2_session_del(conn->session);
+	} else {
+		atomic_fetch_sub(&server->handshaking, 1);
+	}
+	if (conn->ssl) {
+		/* Without an answer: the client knows from GOAWAY or does not care. */
+		if (conn->session)
+			SSL_shutdown(conn->ssl);
+		SSL_free(conn->ssl);
+		ERR_clear_error();
+	}
+	close(conn->fd);
+	if (conn->prev)
+		conn->prev->next = conn->next;
+	else
+		conn->loop->conns = conn->next;
+	if (conn->next)
+		conn->next->prev = conn->prev;
+	drop_pending(conn);
+	free(conn);
+	pthread_mutex_lock(&server->lock);
+	if (atomic_fetch_sub(&server->connections, 1) == 1)
+		pthread_cond_broadcast(&server->emptied);
+	pthread_mutex_unlock(&server->lock);
+}
+
+/* What a TLS call needs next; false when the connection is broken or at its end. */
+static bool tls_wait(struct conn *conn, int rc)
+{
+	switch (SSL_get_error(conn->ssl, rc)) {
+	case SSL_ERROR_WANT_READ:
+		return true;
+	case SSL_ERROR_WANT_WRITE:
+		if (!conn->write_blocked)
+			event_add(conn->writable, NULL);
+		conn->write_blocked = true;
+		return true;
+	default:
+		ERR_clear_error();
+		return false;
+	}
+}
+
+/* Writes as much as the socket takes; *sent tells how much. False when broken. */
+static bool write_some(struct conn *conn, const uint8_t *data, size_t len, size_t *sent)
+{
+	for (*sent = 0; *sent < len;) {
+		int n = SSL_write(conn->ssl, data + *sent, (int)(len - *sent));
+
+		if (n <= 0) {
+			if (!conn->stalled_since_ns)
+				conn->stalled_since_ns = clock_monotonic_ns();
+			return tls_wait(conn, n);
+		}
+		*sent += (size_t)n;
+		conn->stalled_since_ns = 0;
+	}
+	return true;
+}
+
+/* Writes what was kept; false when broken. */
+static bool write_pending(struct conn *conn)
+{
+	size_t sent;
+
+	if (!conn->pending)
+		return true;
+	if (!write_some(conn, conn->pending + conn->pending_sent,
+			conn->pending_len - conn->pending_sent, &sent))
+		return false;
+	conn->pending_sent += sent;
+	if (conn->pending_sent == conn->pending_len)
+		drop_pending(conn);
+	return true;
+}
+
+static bool keep(struct conn *conn, const uint8_t *data, size_t len)
+{
+	if (!len)
+		return true;
+	conn->pending = malloc(len);
+	if (!conn->pending)
+		return false;
+	memcpy(conn->pending, data, len);
+	conn->pending_len = len;
+	return true;
+}
+
+/* Gathers frames, so that small ones share a TLS record. -1 when broken. */
+static ssize_t gather(struct conn *conn, uint8_t *out)
+{
+	const uint8_t *data;
+	size_t len = 0;
+	ssize_t n = 0;
+
+	while (len + LOOP_LARGEST_FRAME <= LOOP_SCRATCH &&
+	       (n = nghttp2_session_mem_send(conn->session, &data)) > 0) {
+		if ((size_t)n > LOOP_LARGEST_FRAME)
+			return -1;
+		memcpy(out + len, data, (size_t)n);
+		len += (size_t)n;
+	}
+	return n < 0 ? -1 : (ssize_t)len;
+}
+
+/* False when the connection is broken. */
+static bool flush(struct conn *conn)
+{
+	uint8_t *scratch = conn->loop->scratch;
+
+	if (!write_pending(conn))
+		return false;
+	while (!conn->pending) {
+		ssize_t len = gather(conn, scratch);
+		bool ok;
+		size_t sent;
+
+		if (len <= 0)
+			return len == 0;
+		ok = write_some(conn, scratch, (size_t)len, &sent) &&
+		     keep(conn, scratch + sent, (size_t)len - sent);
+		bytes_wipe(scratch, (size_t)len);
+		if (!ok)
+			return false;
+	}
+	return true;
+}
+
+void conn_flush(struct conn *conn)
+{
+	if (!conn->session)
+		return;
+	if (!flush(conn) ||
+	    (!conn->pending && (conn->closing || (!nghttp2_session_want_read(conn->session) &&
+						  !nghttp2_session_want_write(conn->session)))))
+		conn_close(conn);
+}
+
+/* Reads and hands to HTTP/2; false when the connection is over. */
+static bool read_some(struct conn *conn)
+{
+	uint8_t *scratch = conn->loop->scratch;
+
+	for (size_t total = 0; total < READ_AT_ONCE;) {
+		int n = SSL_read(conn->ssl, scratch, LOOP_SCRATCH);
+		ssize_t taken;
+
+		if (n <= 0)
+			return tls_wait(conn, n);
+		taken = nghttp2_session_mem_recv(conn->session, scratch, (size_t)n);
+		bytes_wipe(scratch, (size_t)n);
+		if (taken < 0 || conn->closing)
+			return taken >= 0;
+		total += (size_t)n;
+	}
+	/* The rest waits in the socket, or in the TLS library, which no event tells. */
+	event_active(conn->readable, EV_READ, 0);
+	return true;
+}
+
+static bool handshake_done(struct conn *conn)
+{
+	struct net_server *server = conn->loop->server;
+
+	tls_peer(conn->ssl, &conn->peer);
+	if (h2_open(conn)) {
+		if (conn->session)
+			nghttp2_session_del(conn->session);
+		conn->session = NULL;
+		return false;
+	}
+	atomic_fetch_sub(&server->handshaking, 1);
+	conn->idle_since_ns = clock_monotonic_ns();
+	if (conn->loop->draining)
+		conn_drain(conn);
+	return true;
+}
+
+/* False when the handshake failed. */
+static bool shake_hands(struct conn *conn)
+{
+	unsigned long reason;
+	int rc = SSL_accept(conn->ssl);
+
+	if (rc == 1)
+		return handshake_done(conn);
+	reason = ERR_peek_last_error();
+	if (tls_wait(conn, rc))
+		return true;
+	atomic_fetch_add(&conn->loop->server->handshake_failures, 1);
+	log_info("handshake_failed", "reason=%s",
+		 reason && ERR_reason_error_string(reason) ? ERR_reason_error_string(reason)
+							   : "connection closed");
+	return false;
+}
+
+static void work(struct conn *conn)
+{
+	bool ok = true;
+
+	if (!conn->session)
+		ok = shake_hands(conn);
+	if (ok && conn->session)
+		ok = read_some(conn);
+	if (ok)
+		conn_flush(conn);
+	else
+		conn_close(conn);
+}
+
+static void readable(evutil_socket_t fd, short what, void *ctx)
+{
+	(void)fd;
+	(void)what;
+	work(ctx);
+}
+
+static void writable(evutil_socket_t fd, short what, void *ctx)
+{
+	struct conn *conn = ctx;
+
+	(void)fd;
+	(void)what;
+	conn->write_blocked = false;
+	if (conn->session)
+		conn_flush(conn);
+	else
+		work(conn);
+}
+
+static int open_tls(struct conn *conn)
+{
+	struct net_server *server = conn->loop->server;
+
+	pthread_mutex_lock(&server->tls_lock);
+	conn->ssl = SSL_new(server->tls);
+	pthread_mutex_unlock(&server->tls_lock);
+	return conn->ssl && SSL_set_fd(conn->ssl, conn->fd) == 1 ? 0 : BM_ENOMEM;
+}
+
+void conn_adopt(struct loop *loop, int fd)
+{
+	struct net_server *server = loop->server;
+	struct conn *conn = calloc(1, sizeof(*conn));
+	int on = 1;
+
+	if (!conn) {
+		close(fd);
+		atomic_fetch_sub(&server->connections, 1);
+		return;
+	}
+	conn->loop = loop;
+	conn->fd = fd;
+	conn->accepted_ns = clock_monotonic_ns();
+	conn->next = loop->conns;
+	if (conn->next)
+		conn->next->prev = conn;
+	loop->conns = conn;
+	atomic_fetch_add(&server->handshaking, 1);
+	/* A socket that will not take it still works. */
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	conn->readable = event_new(loop->base, fd, EV_READ | EV_PERSIST, readable, conn);
+	conn->writable = event_new(loop->base, fd, EV_WRITE, writable, conn);
+	if (!conn->readable || !conn->writable || open_tls(conn) || event_add(conn->readable, NULL))
+		conn_close(conn);
+}
+
+void conn_drain(struct conn *conn)
+{
+	if (!conn->session || conn->drained_ns)
+		return;
+	/* First "no more, soon", then "this was the last": calls under way get through. */
+	conn->drained_ns = clock_monotonic_ns();
+	nghttp2_submit_shutdown_notice(conn->session);
+	conn_flush(conn);
+}
+
+/* Uploads that take too long; a stream that is never finished holds memory. */
+static void sweep_uploads(struct conn *conn, int64_t now_ns)
+{
+	struct net_call *next;
+
+	for (struct net_call *call = conn->calls; call; call = next) {
+		next = call->next;
+		if (!call->half_closed && !call->streaming && now_ns >= call->upload_until_ns)
+			call_refuse(call, GRPC_DEADLINE_EXCEEDED,
+				    "the request took too long to arrive");
+	}
+}
+
+static bool time_is_up(const struct conn *conn, int64_t now_ns)
+{
+	const struct net_options *options = &conn->loop->server->options;
+
+	if (!conn->session)
+		return now_ns - conn->accepted_ns >= options->handshake_ms * CLOCK_NS_PER_MS;
+	if (conn->stalled_since_ns && now_ns - conn->stalled_since_ns >= STALL_NS)
+		return true;
+	if (conn->n_calls)
+		return false;
+	return (conn->goaway_sent && !conn->pending) ||
+	       now_ns - conn->idle_since_ns >= options->idle_ms * CLOCK_NS_PER_MS;
+}
+
+void conn_sweep(struct conn *conn, int64_t now_ns)
+{
+	if (time_is_up(conn, now_ns)) {
+		conn_close(conn);
+		return;
+	}
+	if (!conn->session)
+		return;
+	if (conn->drained_ns && !conn->goaway_sent &&
+	    now_ns - conn->drained_ns >= GOAWAY_PAUSE_NS) {
+		conn->goaway_sent = true;
+		nghttp2_submit_goaway(conn->session, NGHTTP2_FLAG_NONE,
+				      nghttp2_session_get_last_proc_stream_id(conn->session),
+				      NGHTTP2_NO_ERROR, NULL, 0);
+	}
+	sweep_uploads(conn, now_ns);
+	conn_flush(conn);
+}

@@ -1,0 +1,180 @@
+/*
+ * A server's loops, connections and calls. A connection, its TLS and HTTP/2
+ * sessions and its calls are touched by its loop's thread alone; other threads
+ * reach them through the loop's inbox. Of a call they may read what is fixed at
+ * its opening, and the cancelled flag.
+ */
+#ifndef NET_CONN_H
+#define NET_CONN_H
+
+#include <event2/event.h>
+#include <nghttp2/nghttp2.h>
+#include <openssl/ssl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "biomatch/clock.h"
+#include "biomatch/net.h"
+#include "grpc.h"
+
+/* What a loop is asked by other threads. */
+enum post_kind { POST_CONNECTION, POST_SEND, POST_FINISH, POST_DRAIN, POST_CLOSE_ALL, POST_STOP };
+
+struct post {
+	struct post *next;
+	enum post_kind kind;
+	int fd;
+	struct net_call *call;
+	uint8_t *data; /* a message; or details in base64 */
+	size_t len;
+	enum grpc_status code;
+	char *message; /* percent-encoded */
+};
+
+/* Room for several frames of the largest size a peer may ask for by default. */
+#define LOOP_SCRATCH       (64 * 1024)
+#define LOOP_LARGEST_FRAME (16 * 1024 + 9)
+
+struct loop {
+	struct net_server *server;
+	struct event_base *base;
+	struct event *wake, *sweep;
+	int wake_fd;
+	pthread_t thread;
+	bool started, draining;
+	struct conn *conns;
+	pthread_mutex_t lock; /* inbox */
+	struct post *inbox, **inbox_tail;
+	/* Bytes between socket and HTTP/2, for one connection at a time. */
+	uint8_t scratch[LOOP_SCRATCH];
+};
+
+struct net_server {
+	struct net_options options;
+	struct net_handler handler;
+	struct loop *loops;
+	unsigned next_loop;
+	int listen_fd, reserve_fd;
+	bool owns_listen_fd;
+	uint16_t port;
+	struct event *accept, *accept_again;
+	pthread_mutex_t tls_lock;
+	SSL_CTX *tls;
+
+	pthread_mutex_t lock; /* for the wait of drain */
+	pthread_cond_t emptied;
+	atomic_uint connections, handshaking, calls_open;
+	atomic_ullong accepted, handshake_failures, calls;
+	atomic_ullong bytes_held;
+};
+
+/* A message on its way out, framed. */
+struct chunk {
+	struct chunk *next;
+	size_t len, sent;
+	uint8_t data[];
+};
+
+struct net_call {
+	struct loop *loop;
+	struct conn *conn; /* NULL once the stream or the connection is gone */
+	struct net_call *prev, *next;
+	int32_t stream;
+	void *state;   /* the handler's; NULL when it has not opened the call */
+	bool finished; /* the handler finished it */
+	bool answered; /* its end is on its way, or cannot be sent any more */
+	atomic_bool cancelled;
+
+	struct net_peer peer;
+	char traceparent[NET_TRACEPARENT_LEN + 1];
+	int64_t deadline_ns, upload_until_ns;
+	struct event *deadline;
+
+	/* The request. */
+	char *path;
+	size_t header_bytes, headers;
+	bool is_grpc, is_post, encoded, bad_timeout, half_closed;
+	bool streaming; /* a whole message came, the client may take its time with more */
+	uint8_t prefix[GRPC_PREFIX];
+	size_t prefix_have;
+	uint8_t *message;
+	size_t message_len, message_have, message_room, max_message;
+
+	/* The response. */
+	bool headers_sent, trailers_sent;
+	struct chunk *out, **out_tail;
+	enum grpc_status code;
+	char *status_message, *details;
+};
+
+struct conn {
+	struct loop *loop;
+	struct conn *prev, *next;
+	int fd;
+	SSL *ssl;
+	nghttp2_session *session; /* NULL during the handshake */
+	struct event *readable, *writable;
+	struct net_call *calls;
+	unsigned n_calls;
+	struct net_peer peer;
+	int64_t accepted_ns, idle_since_ns, stalled_since_ns, drained_ns;
+	double control_frames; /* a bucket that drains with time */
+	int64_t control_ns;
+	bool closing, goaway_sent, write_blocked;
+	uint64_t bytes_held;
+	uint8_t *pending; /* what the socket did not take */
+	size_t pending_len, pending_sent;
+};
+
+/* tls.c */
+int tls_context(const struct net_options *options, SSL_CTX **out, char message[256]) BM_MUST_CHECK;
+/* Reads who is at the other end. */
+void tls_peer(SSL *ssl, struct net_peer *out);
+
+/* listener.c */
+int listener_open(struct net_server *server, char message[256]) BM_MUST_CHECK;
+int listener_start(struct net_server *server) BM_MUST_CHECK;
+void listener_stop(struct net_server *server);
+
+/* loop.c */
+int loop_open(struct net_server *server, struct loop *loop) BM_MUST_CHECK;
+int loop_start(struct loop *loop) BM_MUST_CHECK;
+void loop_post(struct loop *loop, struct post *post);
+/* Waits for the thread and does what is still in the inbox. */
+void loop_join(struct loop *loop);
+void loop_close(struct loop *loop);
+
+/* conn.c */
+void conn_adopt(struct loop *loop, int fd);
+void conn_close(struct conn *conn);
+/*
+ * Sends what can be sent, and closes the connection when it is over: the caller
+ * must not touch it afterwards.
+ */
+void conn_flush(struct conn *conn);
+void conn_drain(struct conn *conn);
+/* Several times a second: limits of time. May close the connection. */
+void conn_sweep(struct conn *conn, int64_t now_ns);
+/* Counts bytes held for a connection; false when a cap is reached. */
+bool conn_hold(struct conn *conn, size_t bytes);
+void conn_release(struct conn *conn, size_t bytes);
+
+/* h2.c */
+int h2_open(struct conn *conn) BM_MUST_CHECK;
+
+/* call.c */
+struct net_call *call_new(struct conn *conn, int32_t stream);
+/* The connection or the stream is gone. */
+void call_detach(struct net_call *call);
+/* Gives the call to the handler once its headers are there. */
+void call_begin(struct net_call *call);
+/* Request bytes; BM_* ends the call. */
+int call_data(struct net_call *call, const uint8_t *data, size_t len);
+void call_half_close(struct net_call *call);
+/* Ends a call for the client; the handler hears of it as a cancellation. */
+void call_refuse(struct net_call *call, enum grpc_status code, const char *message);
+/* From the inbox. */
+void call_take_message(struct net_call *call, uint8_t *data, size_t len);
+void call_take_finish(struct net_call *call, struct post *post);
+
+#endif

@@ -1,0 +1,199 @@
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "biomatch/log.h"
+#include "biomatch/parse.h"
+#include "conn.h"
+
+#define BACKLOG 1024
+/* Connections taken at once before other work gets its turn. */
+#define ACCEPT_AT_ONCE 64
+
+static int fail(const struct net_server *server, char message[256], const char *why)
+{
+	snprintf(message, 256, "%.120s: %.100s", server->options.listen, why);
+	return BM_ENET;
+}
+
+/* "host:port" with the host of an IPv6 address in brackets, or empty for all. */
+static int split_address(const char *text, char host[128], char port[8])
+{
+	const char *colon = strrchr(text, ':');
+	size_t len = colon ? (size_t)(colon - text) : 0;
+
+	if (!colon || strlen(colon + 1) > 5 || len >= 128)
+		return BM_EINVAL;
+	if (len > 2 && text[0] == '[' && text[len - 1] == ']') {
+		text++;
+		len -= 2;
+	}
+	memcpy(host, text, len);
+	host[len] = '\0';
+	strcpy(port, colon + 1);
+	return 0;
+}
+
+static int bind_address(struct net_server *server, const struct addrinfo *at)
+{
+	int on = 1, fd = socket(at->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return BM_ENET;
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) ||
+	    bind(fd, at->ai_addr, at->ai_addrlen) || listen(fd, BACKLOG)) {
+		close(fd);
+		return BM_ENET;
+	}
+	server->listen_fd = fd;
+	server->owns_listen_fd = true;
+	return 0;
+}
+
+static int open_address(struct net_server *server, char message[256])
+{
+	struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV,
+				 .ai_socktype = SOCK_STREAM},
+			*found;
+	char host[128], port[8];
+	int rc;
+
+	if (split_address(server->options.listen, host, port))
+		return fail(server, message, "not of the form host:port");
+	rc = getaddrinfo(*host ? host : NULL, port, &hints, &found);
+	if (rc)
+		return fail(server, message, gai_strerror(rc));
+	rc = bind_address(server, found);
+	freeaddrinfo(found);
+	return rc ? fail(server, message, strerror(errno)) : 0;
+}
+
+static int open_inherited(struct net_server *server, char message[256])
+{
+	uint64_t fd;
+
+	if (parse_uint(server->options.listen + 3, 0, 65535, &fd) ||
+	    fcntl((int)fd, F_SETFL, O_NONBLOCK) || fcntl((int)fd, F_SETFD, FD_CLOEXEC))
+		return fail(server, message, "not a listening socket");
+	server->listen_fd = (int)fd;
+	return 0;
+}
+
+int listener_open(struct net_server *server, char message[256])
+{
+	struct sockaddr_storage at = {0};
+	socklen_t len = sizeof(at);
+	int error = strncmp(server->options.listen, "fd:", 3) ? open_address(server, message)
+							      : open_inherited(server, message);
+
+	if (error)
+		return error;
+	if (getsockname(server->listen_fd, (struct sockaddr *)&at, &len))
+		return fail(server, message, strerror(errno));
+	if (at.ss_family == AF_INET)
+		server->port = ntohs(((struct sockaddr_in *)(void *)&at)->sin_port);
+	else if (at.ss_family == AF_INET6)
+		server->port = ntohs(((struct sockaddr_in6 *)(void *)&at)->sin6_port);
+	server->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	return 0;
+}
+
+/*
+ * Out of descriptors: the reserve is spent to turn one client away instead of
+ * leaving it in the queue, and accepting pauses, since the socket stays ready.
+ */
+static void out_of_descriptors(struct net_server *server)
+{
+	const struct timeval pause = {.tv_usec = 100 * 1000};
+	int fd;
+
+	log_error("out_of_descriptors", "connections=%u", atomic_load(&server->connections));
+	close(server->reserve_fd);
+	fd = accept(server->listen_fd, NULL, NULL);
+	if (fd >= 0)
+		close(fd);
+	server->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	event_del(server->accept);
+	evtimer_add(server->accept_again, &pause);
+}
+
+static void accept_again(evutil_socket_t fd, short what, void *ctx)
+{
+	struct net_server *server = ctx;
+
+	(void)fd;
+	(void)what;
+	event_add(server->accept, NULL);
+}
+
+static void hand_out(struct net_server *server, int fd)
+{
+	struct loop *loop = &server->loops[server->next_loop++ % server->options.threads];
+	struct post *post;
+
+	if (atomic_load(&server->connections) >= server->options.max_connections) {
+		close(fd);
+		return;
+	}
+	post = calloc(1, sizeof(*post));
+	if (!post) {
+		close(fd);
+		return;
+	}
+	atomic_fetch_add(&server->connections, 1);
+	atomic_fetch_add(&server->accepted, 1);
+	post->kind = POST_CONNECTION;
+	post->fd = fd;
+	loop_post(loop, post);
+}
+
+static void accept_ready(evutil_socket_t listener, short what, void *ctx)
+{
+	struct net_server *server = ctx;
+
+	(void)what;
+	for (int i = 0; i < ACCEPT_AT_ONCE; i++) {
+		int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+		if (fd >= 0) {
+			hand_out(server, fd);
+		} else {
+			if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
+			    errno == ENOMEM)
+				out_of_descriptors(server);
+			return;
+		}
+	}
+}
+
+int listener_start(struct net_server *server)
+{
+	struct event_base *base = server->loops[0].base;
+
+	server->accept =
+		event_new(base, server->listen_fd, EV_READ | EV_PERSIST, accept_ready, server);
+	server->accept_again = evtimer_new(base, accept_again, server);
+	return server->accept && server->accept_again && !event_add(server->accept, NULL)
+		       ? 0
+		       : BM_ENOMEM;
+}
+
+void listener_stop(struct net_server *server)
+{
+	if (server->accept)
+		event_free(server->accept);
+	if (server->accept_again)
+		event_free(server->accept_again);
+	server->accept = server->accept_again = NULL;
+	if (server->listen_fd >= 0 && server->owns_listen_fd)
+		close(server->listen_fd);
+	if (server->reserve_fd >= 0)
+		close(server->reserve_fd);
+	server->listen_fd = server->reserve_fd = -1;
+}

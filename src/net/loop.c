@@ -1,0 +1,177 @@
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "biomatch/bytes.h"
+#include "conn.h"
+
+void loop_post(struct loop *loop, struct post *post)
+{
+	const uint64_t one = 1;
+	bool was_empty;
+
+	post->next = NULL;
+	pthread_mutex_lock(&loop->lock);
+	was_empty = !loop->inbox;
+	*loop->inbox_tail = post;
+	loop->inbox_tail = &post->next;
+	pthread_mutex_unlock(&loop->lock);
+	if (was_empty) {
+		/* An eventfd that cannot be written to is full, and so awake. */
+		ssize_t n = write(loop->wake_fd, &one, sizeof(one));
+
+		(void)n;
+	}
+}
+
+static void drain(struct loop *loop)
+{
+	struct conn *next;
+
+	loop->draining = true;
+	if (loop == &loop->server->loops[0])
+		listener_stop(loop->server);
+	for (struct conn *conn = loop->conns; conn; conn = next) {
+		next = conn->next;
+		conn_drain(conn);
+	}
+}
+
+static void do_post(struct loop *loop, struct post *post)
+{
+	switch (post->kind) {
+	case POST_CONNECTION:
+		conn_adopt(loop, post->fd);
+		break;
+	case POST_SEND:
+		call_take_message(post->call, post->data, post->len);
+		break;
+	case POST_FINISH:
+		call_take_finish(post->call, post);
+		break;
+	case POST_DRAIN:
+		drain(loop);
+		break;
+	case POST_CLOSE_ALL:
+		while (loop->conns)
+			conn_close(loop->conns);
+		break;
+	case POST_STOP:
+		event_base_loopbreak(loop->base);
+		break;
+	}
+}
+
+static void do_inbox(struct loop *loop)
+{
+	struct post *post;
+
+	pthread_mutex_lock(&loop->lock);
+	post = loop->inbox;
+	loop->inbox = NULL;
+	loop->inbox_tail = &loop->inbox;
+	pthread_mutex_unlock(&loop->lock);
+	while (post) {
+		struct post *next = post->next;
+
+		do_post(loop, post);
+		free(post);
+		post = next;
+	}
+}
+
+static void woken(evutil_socket_t fd, short what, void *ctx)
+{
+	uint64_t count;
+	ssize_t n = read(fd, &count, sizeof(count));
+
+	(void)n;
+	(void)what;
+	do_inbox(ctx);
+}
+
+static void sweep(evutil_socket_t fd, short what, void *ctx)
+{
+	struct loop *loop = ctx;
+	int64_t now = clock_monotonic_ns();
+	struct conn *next;
+
+	(void)fd;
+	(void)what;
+	for (struct conn *conn = loop->conns; conn; conn = next) {
+		next = conn->next;
+		conn_sweep(conn, now);
+	}
+}
+
+int loop_open(struct net_server *server, struct loop *loop)
+{
+	const struct timeval every = {.tv_usec = 250 * 1000};
+
+	loop->server = server;
+	loop->inbox_tail = &loop->inbox;
+	pthread_mutex_init(&loop->lock, NULL);
+	loop->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	loop->base = event_base_new();
+	if (loop->wake_fd < 0 || !loop->base)
+		return BM_ENOMEM;
+	loop->wake = event_new(loop->base, loop->wake_fd, EV_READ | EV_PERSIST, woken, loop);
+	loop->sweep = event_new(loop->base, -1, EV_PERSIST, sweep, loop);
+	if (!loop->wake || !loop->sweep || event_add(loop->wake, NULL) ||
+	    event_add(loop->sweep, &every))
+		return BM_ENOMEM;
+	return 0;
+}
+
+static void *run(void *ctx)
+{
+	struct loop *loop = ctx;
+	char name[16];
+
+	snprintf(name, sizeof(name), "net-%u", (unsigned)(loop - loop->server->loops));
+	pthread_setname_np(pthread_self(), name);
+	event_base_loop(loop->base, EVLOOP_NO_EXIT_ON_EMPTY);
+	return NULL;
+}
+
+int loop_start(struct loop *loop)
+{
+	loop->started = !pthread_create(&loop->thread, NULL, run, loop);
+	return loop->started ? 0 : BM_ENOMEM;
+}
+
+void loop_join(struct loop *loop)
+{
+	struct post *post;
+
+	if (loop->started) {
+		post = calloc(1, sizeof(*post));
+		if (!post)
+			abort(); /* a thread that cannot be told to end */
+		post->kind = POST_STOP;
+		loop_post(loop, post);
+		pthread_join(loop->thread, NULL);
+		loop->started = false;
+	}
+	while (loop->conns)
+		conn_close(loop->conns);
+	do_inbox(loop);
+}
+
+void loop_close(struct loop *loop)
+{
+	if (!loop->server)
+		return;
+	if (loop->wake)
+		event_free(loop->wake);
+	if (loop->sweep)
+		event_free(loop->sweep);
+	if (loop->base)
+		event_base_free(loop->base);
+	if (loop->wake_fd >= 0)
+		close(loop->wake_fd);
+	pthread_mutex_destroy(&loop->lock);
+}

@@ -1,0 +1,198 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "conn.h"
+
+static void server_free(struct net_server *server)
+{
+	for (unsigned i = 0; server->loops && i < server->options.threads; i++)
+		loop_join(&server->loops[i]);
+	listener_stop(server);
+	for (unsigned i = 0; server->loops && i < server->options.threads; i++)
+		loop_close(&server->loops[i]);
+	SSL_CTX_free(server->tls);
+	pthread_cond_destroy(&server->emptied);
+	pthread_mutex_destroy(&server->lock);
+	pthread_mutex_destroy(&server->tls_lock);
+	free(server->loops);
+	free(server);
+}
+
+static int start(struct net_server *server)
+{
+	int error = 0;
+
+	for (unsigned i = 0; !error && i < server->options.threads; i++)
+		error = loop_open(server, &server->loops[i]);
+	if (!error)
+		error = listener_start(server);
+	for (unsigned i = 0; !error && i < server->options.threads; i++)
+		error = loop_start(&server->loops[i]);
+	return error;
+}
+
+static void init_locks(struct net_server *server)
+{
+	pthread_condattr_t monotonic;
+
+	pthread_mutex_init(&server->tls_lock, NULL);
+	pthread_mutex_init(&server->lock, NULL);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&server->emptied, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+}
+
+int net_server_open(const struct net_options *options, const struct net_handler *handler,
+		    struct net_server **out, char message[256])
+{
+	struct net_server *server = calloc(1, sizeof(*server));
+	int error = BM_ENOMEM;
+
+	if (!server)
+		return BM_ENOMEM;
+	server->options = *options;
+	server->handler = *handler;
+	server->listen_fd = server->reserve_fd = -1;
+	init_locks(server);
+	server->loops = calloc(options->threads, sizeof(*server->loops));
+	if (server->loops)
+		error = tls_context(options, &server->tls, message);
+	if (!error)
+		error = listener_open(server, message);
+	if (!error)
+		error = start(server);
+	if (error) {
+		server_free(server);
+		return error;
+	}
+	*out = server;
+	return 0;
+}
+
+uint16_t net_server_port(const struct net_server *server)
+{
+	return server->port;
+}
+
+int net_server_reload(struct net_server *server, const struct net_options *options,
+		      char message[256])
+{
+	SSL_CTX *fresh, *old;
+	int error = tls_context(options, &fresh, message);
+
+	if (error)
+		return error;
+	pthread_mutex_lock(&server->tls_lock);
+	old = server->tls;
+	server->tls = fresh;
+	pthread_mutex_unlock(&server->tls_lock);
+	/* Connections that use it hold references of their own. */
+	SSL_CTX_free(old);
+	return 0;
+}
+
+void net_server_drain(struct net_server *server, uint32_t wait_ms)
+{
+	struct timespec until;
+	int rc = 0;
+
+	for (unsigned i = 0; i < server->options.threads; i++) {
+		struct post *post = calloc(1, sizeof(*post));
+
+		if (!post)
+			return; /* the close that follows ends what drain would have */
+		post->kind = POST_DRAIN;
+		loop_post(&server->loops[i], post);
+	}
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += wait_ms / 1000;
+	until.tv_nsec += (long)(wait_ms % 1000) * 1000000;
+	if (until.tv_nsec >= CLOCK_NS_PER_SEC) {
+		until.tv_sec++;
+		until.tv_nsec -= CLOCK_NS_PER_SEC;
+	}
+	pthread_mutex_lock(&server->lock);
+	while (atomic_load(&server->connections) && rc != ETIMEDOUT)
+		rc = pthread_cond_timedwait(&server->emptied, &server->lock, &until);
+	pthread_mutex_unlock(&server->lock);
+	for (unsigned i = 0; i < server->options.threads; i++) {
+		struct post *post = calloc(1, sizeof(*post));
+
+		if (!post)
+			return;
+		post->kind = POST_CLOSE_ALL;
+		loop_post(&server->loops[i], post);
+	}
+}
+
+void net_server_close(struct net_server *server)
+{
+	if (server)
+		server_free(server);
+}
+
+void net_server_stat(struct net_server *server, struct net_stat *out)
+{
+	*out = (struct net_stat){
+		.connections = atomic_load(&server->connections),
+		.handshaking = atomic_load(&server->handshaking),
+		.accepted = atomic_load(&server->accepted),
+		.handshake_failures = atomic_load(&server->handshake_failures),
+		.calls = atomic_load(&server->calls),
+		.bytes_held = atomic_load(&server->bytes_held),
+		.calls_open = atomic_load(&server->calls_open),
+	};
+}
+
+const struct net_peer *net_call_peer(const struct net_call *call)
+{
+	return &call->peer;
+}
+
+int64_t net_call_deadline(const struct net_call *call)
+{
+	return call->deadline_ns;
+}
+
+const char *net_call_traceparent(const struct net_call *call)
+{
+	return call->traceparent;
+}
+
+bool net_call_cancelled(const struct net_call *call)
+{
+	return atomic_load(&call->cancelled);
+}
+
+void net_call_send(struct net_call *call, uint8_t *data, size_t len)
+{
+	struct post *post = calloc(1, sizeof(*post));
+
+	if (!post)
+		abort(); /* an answer that cannot be given is worse than a restart */
+	post->kind = POST_SEND;
+	post->call = call;
+	post->data = data;
+	post->len = len;
+	loop_post(call->loop, post);
+}
+
+void net_call_finish(struct net_call *call, const struct net_status *status)
+{
+	struct post *post = calloc(1, sizeof(*post));
+
+	if (!post)
+		abort();
+	post->kind = POST_FINISH;
+	post->call = call;
+	post->code = status->code;
+	if (status->message)
+		post->message = grpc_message_encode(status->message);
+	if (status->details.len)
+		post->data =
+			(uint8_t *)grpc_binary_encode(status->details.data, status->details.len);
+	loop_post(call->loop, post);
+}

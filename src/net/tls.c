@@ -1,0 +1,128 @@
+#include <openssl/err.h>
+#include <openssl/x509v3.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "conn.h"
+
+static int fail(char message[256], const char *file, const char *what)
+{
+	const char *reason = ERR_reason_error_string(ERR_peek_last_error());
+
+	snprintf(message, 256, "%.120s: %s: %.80s", file, what, reason ? reason : "unknown reason");
+	ERR_clear_error();
+	return BM_ETLS;
+}
+
+/* HTTP/2 or nothing. */
+static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *len,
+			   const unsigned char *in, unsigned int in_len, void *ctx)
+{
+	static const unsigned char h2[] = {2, 'h', '2'};
+
+	(void)ssl;
+	(void)ctx;
+	return SSL_select_next_proto((unsigned char **)(uintptr_t)out, len, h2, sizeof(h2), in,
+				     in_len) == OPENSSL_NPN_NEGOTIATED
+		       ? SSL_TLSEXT_ERR_OK
+		       : SSL_TLSEXT_ERR_ALERT_FATAL;
+}
+
+static int load_files(SSL_CTX *tls, const struct net_options *options, char message[256])
+{
+	STACK_OF(X509_NAME) * names;
+
+	if (SSL_CTX_use_certificate_chain_file(tls, options->certificate) != 1)
+		return fail(message, options->certificate, "not a usable certificate");
+	if (SSL_CTX_use_PrivateKey_file(tls, options->private_key, SSL_FILETYPE_PEM) != 1)
+		return fail(message, options->private_key, "not a usable private key");
+	if (SSL_CTX_check_private_key(tls) != 1)
+		return fail(message, options->private_key, "does not fit the certificate");
+	if (SSL_CTX_load_verify_locations(tls, options->client_ca, NULL) != 1)
+		return fail(message, options->client_ca, "not usable as client CA");
+	names = SSL_load_client_CA_file(options->client_ca);
+	if (!names)
+		return fail(message, options->client_ca, "not usable as client CA");
+	SSL_CTX_set_client_CA_list(tls, names);
+	return 0;
+}
+
+int tls_context(const struct net_options *options, SSL_CTX **out, char message[256])
+{
+	SSL_CTX *tls = SSL_CTX_new(TLS_server_method());
+	int error;
+
+	if (!tls)
+		return BM_ENOMEM;
+	/* No tickets and no cache: a session never outlives what was checked for it. */
+	SSL_CTX_set_session_cache_mode(tls, SSL_SESS_CACHE_OFF);
+	SSL_CTX_set_verify(tls, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+	SSL_CTX_set_alpn_select_cb(tls, choose_protocol, NULL);
+	SSL_CTX_set_mode(tls, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+				      SSL_MODE_RELEASE_BUFFERS);
+	if (SSL_CTX_set_min_proto_version(tls, TLS1_3_VERSION) != 1 ||
+	    SSL_CTX_set_num_tickets(tls, 0) != 1)
+		error = fail(message, options->certificate, "TLS 1.3 is not to be had");
+	else
+		error = load_files(tls, options, message);
+	if (error) {
+		SSL_CTX_free(tls);
+		return error;
+	}
+	*out = tls;
+	return 0;
+}
+
+static void copy_uri(const GENERAL_NAMES *names, struct net_peer *out)
+{
+	static const char scheme[] = "biomatch://";
+
+	for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
+		const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
+		const ASN1_IA5STRING *uri = name->d.uniformResourceIdentifier;
+		size_t len;
+
+		if (name->type != GEN_URI)
+			continue;
+		len = (size_t)ASN1_STRING_length(uri);
+		if (len >= sizeof(out->uri) || len < sizeof(scheme) ||
+		    memcmp(ASN1_STRING_get0_data(uri), scheme, sizeof(scheme) - 1) ||
+		    memchr(ASN1_STRING_get0_data(uri), 0, len))
+			continue;
+		memcpy(out->uri, ASN1_STRING_get0_data(uri), len);
+		out->uri[len] = '\0';
+		return;
+	}
+}
+
+static void copy_serial(const X509 *certificate, struct net_peer *out)
+{
+	BIGNUM *n = ASN1_INTEGER_to_BN(X509_get0_serialNumber(certificate), NULL);
+	char *hex = n ? BN_bn2hex(n) : NULL;
+
+	if (hex)
+		snprintf(out->serial, sizeof(out->serial), "%s", hex);
+	OPENSSL_free(hex);
+	BN_free(n);
+}
+
+void tls_peer(SSL *ssl, struct net_peer *out)
+{
+	X509 *certificate = SSL_get1_peer_certificate(ssl);
+	GENERAL_NAMES *names;
+	struct tm tm;
+
+	*out = (struct net_peer){0};
+	if (!certificate)
+		return;
+	names = X509_get_ext_d2i(certificate, NID_subject_alt_name, NULL, NULL);
+	if (names) {
+		copy_uri(names, out);
+		GENERAL_NAMES_free(names);
+	}
+	copy_serial(certificate, out);
+	if (ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &tm) == 1)
+		out->not_after_ms = (int64_t)timegm(&tm) * 1000;
+	X509_free(certificate);
+}
