@@ -20,9 +20,11 @@
 
 #include "biomatch/error.h"
 
+struct code_kernel;
+
 /* One instruction set's kernels. */
 struct score_kernel {
-	const char *name; /* "portable", "avx2", "avx512", "neon" */
+	const char *name; /* "portable", "avx2", "avx512" (with VNNI and VBMI), "neon" */
 	bool (*usable)(void);
 	/* The score of two vectors. */
 	float (*dot)(const float *a, const float *b, size_t dim);
@@ -32,6 +34,7 @@ struct score_kernel {
 	 */
 	void (*scan)(const float *rows, size_t n, const float *probes, size_t m, size_t dim,
 		     float *out);
+	const struct code_kernel *codes; /* of code.h; the module's */
 };
 
 /*

@@ -2,6 +2,7 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
+#include "code.h"
 #include "kernel.h"
 
 struct lanes {
@@ -42,5 +43,6 @@ const struct score_kernel score_avx2 = {
 	.usable = usable,
 	.dot = dot,
 	.scan = scan,
+	.codes = &code_avx2,
 };
 #endif

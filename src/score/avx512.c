@@ -2,6 +2,7 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
+#include "code.h"
 #include "kernel.h"
 
 struct lanes {
@@ -34,7 +35,9 @@ static inline float lanes_sum(struct lanes sums)
 
 static bool usable(void)
 {
-	return __builtin_cpu_supports("avx512f");
+	return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+	       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vbmi") &&
+	       __builtin_cpu_supports("avx512vnni");
 }
 
 const struct score_kernel score_avx512 = {
@@ -42,5 +45,6 @@ const struct score_kernel score_avx512 = {
 	.usable = usable,
 	.dot = dot,
 	.scan = scan,
+	.codes = &code_avx512,
 };
 #endif

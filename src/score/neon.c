@@ -2,6 +2,7 @@
 #if defined(__aarch64__)
 #include <arm_neon.h>
 
+#include "code.h"
 #include "kernel.h"
 
 struct lanes {
@@ -48,5 +49,6 @@ const struct score_kernel score_neon = {
 	.usable = usable,
 	.dot = dot,
 	.scan = scan,
+	.codes = &code_neon,
 };
 #endif

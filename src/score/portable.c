@@ -2,6 +2,7 @@
 #include <assert.h>
 #include <math.h>
 
+#include "code.h"
 #include "kernel.h"
 
 static bool usable(void)
@@ -35,4 +36,5 @@ const struct score_kernel score_portable = {
 	.usable = usable,
 	.dot = dot,
 	.scan = scan,
+	.codes = &code_portable,
 };
