@@ -275,6 +275,58 @@ static void never_loses_a_row(void **state)
 	free(plane);
 }
 
+/* The direction that the nibbles of row 0 stand for. */
+static void decode(const uint8_t *code, size_t dim, float *out)
+{
+	for (size_t i = 0; i < dim / 2; i++) {
+		out[i] = (float)(code[i] & 15) - 7.5f;
+		out[i + dim / 2] = (float)(code[i] >> 4) - 7.5f;
+	}
+	assert_int_equal(score_normalise(out, dim), 0);
+}
+
+/*
+ * The probe that a code misleads most: at this cosine with the template, on the
+ * side away from the code. The bound leaves nothing to spare there.
+ */
+static void never_loses_the_worst_row(void **state)
+{
+	struct code_probe *probe = allocate(sizeof(*probe));
+	uint8_t *plane = allocate(code_sign_bytes(1, 1024) + code_nibble_bytes(1, 1024));
+	float x[CODE_MAX_DIM], coded[CODE_MAX_DIM], q[CODE_MAX_DIM];
+	size_t pruned = 0;
+
+	(void)state;
+	for (size_t round = 0; round < 1000; round++) {
+		size_t dim = dims[round % DIMS];
+		double t = draw_between(300, 999) / 1000.0, rho;
+		uint16_t rows[64];
+		struct code_segment segment = {plane, plane + code_sign_bytes(1, dim), NULL, 1};
+		struct code_query query = {.probe = probe, .rows = rows};
+
+		memset(plane, 0, code_sign_bytes(1, dim) + code_nibble_bytes(1, dim));
+		draw_unit(x, dim);
+		code_encode(x, 0, 1, dim, plane, plane + code_sign_bytes(1, dim));
+		decode(plane + code_sign_bytes(1, dim), dim, coded);
+		rho = (double)score_dot(x, coded, dim);
+		for (size_t i = 0; i < dim; i++)
+			q[i] = (float)(t * (double)x[i] -
+				       sqrt((1 - t * t) / (1 - rho * rho)) *
+					       ((double)coded[i] - rho * (double)x[i]));
+		assert_int_equal(score_normalise(q, dim), 0);
+		code_probe_init(probe, q, dim);
+		query.bar = score_dot(x, q, dim);
+		code_scan(&segment, &query, 1);
+		assert_int_equal(query.n, 1);
+		query.bar += 0.05f;
+		code_scan(&segment, &query, 1);
+		pruned += query.n == 0;
+	}
+	assert_true(pruned > 900);
+	free(probe);
+	free(plane);
+}
+
 /* A random segment without mates: what each stage leaves of it at this bar. */
 static struct code_query scan_strangers(size_t rows, size_t dim, float bar, size_t scans)
 {
@@ -392,6 +444,7 @@ int main(void)
 		cmocka_unit_test(signs_equal_portable),
 		cmocka_unit_test(nibbles_equal_portable),
 		cmocka_unit_test(never_loses_a_row),
+		cmocka_unit_test(never_loses_the_worst_row),
 		cmocka_unit_test(leaves_few_rows),
 		cmocka_unit_test(rests_signs_that_do_not_pay),
 		cmocka_unit_test(takes_every_row_at_no_bar),
