@@ -1,10 +1,13 @@
 #include "sandbox.h"
 
+#include <linux/capability.h>
 #include <seccomp.h>
 #include <stddef.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SANITIZED 1
@@ -38,6 +41,15 @@ static int set_limits(uint64_t max_memory)
 	if (!error && !SANITIZED)
 		error = limit(RLIMIT_AS, max_memory);
 	return error;
+}
+
+/* A daemon that was started by root has them. */
+static int drop_capabilities(void)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0}};
+
+	return syscall(SYS_capset, &header, none) ? BM_EINTERNAL : 0;
 }
 
 static int allow_all(scmp_filter_ctx filter)
@@ -93,6 +105,8 @@ int sandbox_enter(uint64_t max_memory)
 {
 	int error = set_limits(max_memory);
 
+	if (!error)
+		error = drop_capabilities();
 	if (error)
 		return error;
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))

@@ -107,6 +107,12 @@ static int spawn(const struct faceworker *worker, int socket, pid_t *pid)
 		rc = posix_spawn_file_actions_adddup2(&actions, worker->memory_fd,
 						      FACEWORKER_MEMORY_FD);
 	if (!rc)
+		rc = posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY,
+						      0);
+	/* Whatever a library or whoever started the daemon left open stays here. */
+	if (!rc)
+		rc = posix_spawn_file_actions_addclosefrom_np(&actions, FACEWORKER_MEMORY_FD + 1);
+	if (!rc)
 		rc = posix_spawnattr_setsigmask(&attributes, &none);
 	if (!rc)
 		rc = posix_spawnattr_setsigdefault(&attributes, &all);
