@@ -110,6 +110,7 @@ struct net_stat {
 	unsigned connections, handshaking;
 	uint64_t accepted, handshake_failures, calls, bytes_held;
 	unsigned calls_open;
+	uint32_t stalled_ms; /* since the slowest loop's last turn; under 500 where all is well */
 };
 void net_server_stat(struct net_server *server, struct net_stat *out);
 

@@ -21,6 +21,9 @@ _Static_assert(POLICY_MESSAGE_LEN <= DAEMON_MESSAGE_LEN && PACK_MESSAGE_LEN <= D
 /* Readers of the database beside the pools': fsck, backup, what is still ending. */
 #define SPARE_READERS 32
 
+/* A loop that has not turned for so long hangs. */
+#define STALLED_MS 5000
+
 struct daemon {
 	const struct conf *conf;
 	struct keys *keys;
@@ -247,13 +250,15 @@ void daemon_reload(struct daemon *daemon)
 bool daemon_tick(struct daemon *daemon)
 {
 	struct writer_stat writer;
+	struct net_stat net;
 	bool moves;
 
 	service_tick(daemon->service);
 	writer_stat(daemon->writer, &writer);
 	moves = !writer.waiting || writer.failed || writer.jobs != daemon->jobs_seen;
 	daemon->jobs_seen = writer.jobs;
-	return moves;
+	net_server_stat(daemon->net, &net);
+	return moves && net.stalled_ms < STALLED_MS;
 }
 
 /*

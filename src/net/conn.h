@@ -42,6 +42,7 @@ struct loop {
 	int wake_fd;
 	pthread_t thread;
 	bool started, draining;
+	_Atomic int64_t turned_ns; /* when it last swept; read by others */
 	struct conn *conns;
 	pthread_mutex_t lock; /* inbox */
 	struct post *inbox, **inbox_tail;

@@ -101,6 +101,7 @@ static void sweep(evutil_socket_t fd, short what, void *ctx)
 
 	(void)fd;
 	(void)what;
+	atomic_store_explicit(&loop->turned_ns, now, memory_order_relaxed);
 	for (struct conn *conn = loop->conns; conn; conn = next) {
 		next = conn->next;
 		conn_sweep(conn, now);
@@ -113,6 +114,7 @@ int loop_open(struct net_server *server, struct loop *loop)
 
 	loop->server = server;
 	loop->inbox_tail = &loop->inbox;
+	atomic_init(&loop->turned_ns, clock_monotonic_ns());
 	pthread_mutex_init(&loop->lock, NULL);
 	loop->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	loop->base = event_base_new();

@@ -134,6 +134,20 @@ void net_server_close(struct net_server *server)
 		server_free(server);
 }
 
+/* Since the last turn of the loop that is longest without one. */
+static uint32_t stalled_ms(struct net_server *server)
+{
+	int64_t now = clock_monotonic_ns(), oldest = now;
+
+	for (unsigned i = 0; i < server->options.threads; i++) {
+		int64_t turned =
+			atomic_load_explicit(&server->loops[i].turned_ns, memory_order_relaxed);
+
+		oldest = turned < oldest ? turned : oldest;
+	}
+	return (uint32_t)((now - oldest) / CLOCK_NS_PER_MS);
+}
+
 void net_server_stat(struct net_server *server, struct net_stat *out)
 {
 	*out = (struct net_stat){
@@ -144,6 +158,7 @@ void net_server_stat(struct net_server *server, struct net_stat *out)
 		.calls = atomic_load(&server->calls),
 		.bytes_held = atomic_load(&server->bytes_held),
 		.calls_open = atomic_load(&server->calls_open),
+		.stalled_ms = stalled_ms(server),
 	};
 }
 
