@@ -22,6 +22,7 @@ struct faceworker;
 struct faceworker_options {
 	const char *program;   /* path of biomatch-face */
 	const char *pack_dir;  /* the model pack it loads */
+	uint32_t dim;          /* elements of that pack's templates */
 	uint32_t start_ms;     /* time allowed for loading the models */
 	uint32_t run_ms;       /* time allowed for one picture */
 	uint64_t max_memory;   /* address space it may use, bytes */

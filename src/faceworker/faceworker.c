@@ -1,5 +1,6 @@
 #include "biomatch/faceworker.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -191,9 +192,11 @@ static int open_memory(struct faceworker *worker)
 
 int faceworker_open(const struct faceworker_options *options, struct faceworker **out)
 {
-	struct faceworker *worker = calloc(1, sizeof(*worker));
+	struct faceworker *worker;
 	int error;
 
+	assert(options->dim > 0 && options->dim <= PACK_MAX_DIM);
+	worker = calloc(1, sizeof(*worker));
 	if (!worker)
 		return BM_ENOMEM;
 	worker->options = *options;
@@ -279,20 +282,19 @@ static bool face_valid(const struct face_found *face)
 	return all_finite(numbers, sizeof(numbers) / sizeof(numbers[0]));
 }
 
-static bool embedding_valid(const struct face_report *report)
+static bool embedding_valid(const struct face_report *report, uint32_t dim)
 {
 	double norm = 0;
 
-	if (!report->n_faces || !report->dim || report->dim > PACK_MAX_DIM ||
-	    !all_finite(report->embedding, report->dim))
+	if (!report->n_faces || report->dim != dim || !all_finite(report->embedding, dim))
 		return false;
-	for (uint32_t i = 0; i < report->dim; i++)
+	for (uint32_t i = 0; i < dim; i++)
 		norm += (double)report->embedding[i] * (double)report->embedding[i];
 	return fabs(norm - 1.0) < 1e-3;
 }
 
 /* A report comes from a process that hostile pictures ran in. */
-static bool report_valid(const struct face_report *report)
+static bool report_valid(const struct face_report *report, uint32_t dim)
 {
 	if (report->n_faces > FACE_MAX_FACES ||
 	    (uint64_t)report->width * report->height > FACE_MAX_PIXELS)
@@ -303,7 +305,7 @@ static bool report_valid(const struct face_report *report)
 	}
 	switch (report->finding) {
 	case 0:
-		return embedding_valid(report);
+		return embedding_valid(report, dim);
 	case BM_ENOFACE:
 	case BM_EMANYFACES:
 	case BM_EFACESMALL:
@@ -366,7 +368,7 @@ static int take_report(struct faceworker *worker, int result, struct face_report
 		return result;
 	*report = worker->memory->report;
 	bytes_wipe(&worker->memory->report, sizeof(worker->memory->report));
-	if (!report_valid(report)) {
+	if (!report_valid(report, worker->options.dim)) {
 		bytes_wipe(report, sizeof(*report));
 		lose_process(worker, "reported nonsense");
 		return BM_EWORKER;

@@ -123,6 +123,7 @@ int service_open(const struct service_options *options, struct service **out)
 	if (!service || !policy)
 		goto out;
 	service->options = *options;
+	service->options.worker.dim = options->pack->dim;
 	policy->policy = options->policy;
 	atomic_init(&policy->refs, 1);
 	service->policy = policy;

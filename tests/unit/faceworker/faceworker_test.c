@@ -30,6 +30,7 @@
 static const struct faceworker_options usual = {
 	.program = BUILD_DIR "/biomatch-face",
 	.pack_dir = PICTURES_PACK,
+	.dim = 512,
 	.start_ms = 60000,
 	.run_ms = 30000,
 	.max_memory = UINT64_C(2) << 30,

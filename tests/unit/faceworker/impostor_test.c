@@ -23,15 +23,16 @@
 #include "biomatch/faceworker.h"
 
 #define PROGRAM "/proc/self/exe"
+#define DIM     128
 
 /* A report that holds: one face and a template. */
 static void tell_truth(struct face_report *report)
 {
-	*report = (struct face_report){.width = 100, .height = 80, .n_faces = 1, .dim = 128};
+	*report = (struct face_report){.width = 100, .height = 80, .n_faces = 1, .dim = DIM};
 	report->faces[0] = (struct face_found){
 		.x = 10, .y = 10, .width = 50, .height = 50, .confidence = 1, .eye_distance = 20};
 	report->embedding[0] = 0.6f;
-	report->embedding[127] = 0.8f;
+	report->embedding[DIM - 1] = 0.8f;
 }
 
 static void too_many_faces(struct face_report *report)
@@ -52,6 +53,14 @@ static void too_many_pixels(struct face_report *report)
 static void too_many_elements(struct face_report *report)
 {
 	report->dim = PACK_MAX_DIM + 1;
+}
+
+/* What is missing would be taken from beyond what was checked. */
+static void too_few_elements(struct face_report *report)
+{
+	report->dim = DIM / 2;
+	report->embedding[0] = 1;
+	report->embedding[DIM - 1] = 100;
 }
 
 static void no_elements(struct face_report *report)
@@ -76,7 +85,7 @@ static void too_long(struct face_report *report)
 
 static void zero(struct face_report *report)
 {
-	report->embedding[0] = report->embedding[127] = 0;
+	report->embedding[0] = report->embedding[DIM - 1] = 0;
 }
 
 static void box_not_a_number(struct face_report *report)
@@ -115,6 +124,7 @@ static const struct lie {
 	{"no-face-but-a-template", no_face_but_a_template, 0, 0},
 	{"too-many-pixels", too_many_pixels, 0, 0},
 	{"too-many-elements", too_many_elements, 0, 0},
+	{"too-few-elements", too_few_elements, 0, 0},
 	{"no-elements", no_elements, 0, 0},
 	{"not-a-number", not_a_number, 0, 0},
 	{"infinite", infinite, 0, 0},
@@ -186,6 +196,7 @@ static int open_impostor(const char *name, uint32_t start_ms, struct faceworker 
 	const struct faceworker_options options = {
 		.program = PROGRAM,
 		.pack_dir = name,
+		.dim = DIM,
 		.start_ms = start_ms,
 		.run_ms = 30000,
 		.max_memory = UINT64_C(1) << 30,
@@ -267,6 +278,7 @@ static void test_wants_its_program(void **state)
 {
 	const struct faceworker_options options = {.program = "/nowhere/biomatch-face",
 						   .pack_dir = "honest",
+						   .dim = DIM,
 						   .start_ms = 1000,
 						   .run_ms = 1000,
 						   .max_memory = 1};
