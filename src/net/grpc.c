@@ -6,6 +6,8 @@
 #include "biomatch/clock.h"
 
 #define TIMEOUT_DIGITS 8
+/* The first allocation for a message; from there on it doubles. */
+#define FIRST_ROOM (64 * 1024)
 
 int grpc_timeout_parse(const char *s, size_t len, int64_t *ns)
 {
@@ -112,4 +114,96 @@ bool grpc_traceparent_valid(const char *s, size_t len)
 	return !memcmp(text, "00-", 3) && lower_hex(text + 3, 32) && text[35] == '-' &&
 	       lower_hex(text + 36, 16) && text[52] == '-' && lower_hex(text + 53, 2) &&
 	       strspn(text + 3, "0") < 32 && strspn(text + 36, "0") < 16;
+}
+
+/* Up to the whole message; a plain realloc would leave the old bytes behind. */
+static int reader_grow(struct grpc_reader *reader)
+{
+	size_t room = reader->room ? 2 * reader->room : FIRST_ROOM;
+	uint8_t *data;
+
+	if (room > reader->len)
+		room = reader->len ? reader->len : 1;
+	data = malloc(room);
+	if (!data)
+		return BM_ENOMEM;
+	if (reader->data) {
+		memcpy(data, reader->data, reader->filled);
+		bytes_wipe(reader->data, reader->filled);
+		free(reader->data);
+	}
+	reader->data = data;
+	reader->room = room;
+	return 0;
+}
+
+static size_t take(struct bytes *in, uint8_t *to, size_t want)
+{
+	size_t n = in->len < want ? in->len : want;
+
+	if (!n)
+		return 0;
+	memcpy(to, in->data, n);
+	in->data += n;
+	in->len -= n;
+	return n;
+}
+
+static int begin_message(struct grpc_reader *reader)
+{
+	reader->len = bytes_get_be32(reader->prefix + 1);
+	reader->filled = 0;
+	if (reader->prefix[0] > 1)
+		return BM_EPROTO;
+	if (reader->prefix[0])
+		return BM_EUNIMPL;
+	if (reader->len > reader->max_message)
+		return BM_ETOOBIG;
+	return 0;
+}
+
+int grpc_reader_take(struct grpc_reader *reader, struct bytes *in, uint8_t **data, size_t *len)
+{
+	int error;
+
+	if (reader->prefix_len < GRPC_PREFIX) {
+		reader->prefix_len += take(in, reader->prefix + reader->prefix_len,
+					   GRPC_PREFIX - reader->prefix_len);
+		if (reader->prefix_len < GRPC_PREFIX)
+			return 0;
+		error = begin_message(reader);
+		if (error)
+			return error;
+	}
+	while (!reader->data || reader->filled < reader->len) {
+		if (reader->len && !in->len)
+			return 0;
+		if (reader->filled == reader->room) {
+			error = reader_grow(reader);
+			if (error)
+				return error;
+		}
+		reader->filled += take(in, reader->data + reader->filled,
+				       (reader->room < reader->len ? reader->room : reader->len) -
+					       reader->filled);
+	}
+	*data = reader->data;
+	*len = reader->len;
+	reader->data = NULL;
+	reader->prefix_len = reader->room = 0;
+	return 1;
+}
+
+bool grpc_reader_inside(const struct grpc_reader *reader)
+{
+	return reader->prefix_len > 0;
+}
+
+void grpc_reader_deinit(struct grpc_reader *reader)
+{
+	if (reader->data)
+		bytes_wipe(reader->data, reader->filled);
+	free(reader->data);
+	reader->data = NULL;
+	reader->prefix_len = reader->filled = reader->room = 0;
 }

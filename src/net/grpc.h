@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "biomatch/bytes.h"
 #include "biomatch/error.h"
 
 /* The prefix of a message: compressed flag, length. */
@@ -24,5 +25,28 @@ char *grpc_message_encode(const char *s);
 char *grpc_binary_encode(const uint8_t *data, size_t len);
 /* True for a well-formed W3C traceparent of version 00. */
 bool grpc_traceparent_valid(const char *s, size_t len);
+
+/* Cuts bytes into messages. Ready when zeroed and max_message is set. */
+struct grpc_reader {
+	size_t max_message;
+	uint8_t prefix[GRPC_PREFIX];
+	size_t prefix_len;
+	uint8_t *data;
+	size_t len;    /* of the message, once the prefix is there */
+	size_t filled; /* of it, arrived */
+	size_t room;   /* allocated: follows what arrives, not what is announced */
+};
+
+/*
+ * Takes bytes from the front of *in. 1 and a malloc'ed message, the caller's,
+ * when one is whole; 0 when *in is used up. BM_ETOOBIG, BM_EUNIMPL for a
+ * compressed message, BM_EPROTO, BM_ENOMEM.
+ */
+int grpc_reader_take(struct grpc_reader *reader, struct bytes *in, uint8_t **data,
+		     size_t *len) BM_MUST_CHECK;
+/* True when some of a message is there and the rest is not. */
+bool grpc_reader_inside(const struct grpc_reader *reader);
+/* Wipes and frees what there is of a message. */
+void grpc_reader_deinit(struct grpc_reader *reader);
 
 #endif

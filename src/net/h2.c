@@ -8,11 +8,13 @@
 #define MAX_PATH         256
 /*
  * Frames that carry no request cost nothing to send: a client may send so many
- * at once and so many a second. Real clients stay far below: pings with each
- * measurement of bandwidth, window updates with each message received.
+ * at once, so many a second, and some with each request and piece of a message,
+ * since real clients measure the bandwidth and open the window as they go.
  */
 #define CONTROL_BURST      1000.0
-#define CONTROL_PER_SECOND 200.0
+#define CONTROL_PER_SECOND 100.0
+#define CONTROL_PER_CALL   8.0
+#define CONTROL_PER_DATA   2.0
 
 #define CONNECTION_WINDOW (4 << 20)
 #define STREAM_WINDOW     (1 << 20)
@@ -123,11 +125,14 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
 
 	switch (frame->hd.type) {
 	case NGHTTP2_HEADERS:
+		conn->control_frames -= CONTROL_PER_CALL;
 		if (call && frame->headers.cat == NGHTTP2_HCAT_REQUEST)
 			call_begin(call);
 		break;
 	case NGHTTP2_DATA:
-		if (!frame->hd.length && !ends && !control_frame_allowed(conn))
+		if (frame->hd.length)
+			conn->control_frames -= CONTROL_PER_DATA;
+		else if (!ends && !control_frame_allowed(conn))
 			return abuse(conn);
 		break;
 	default:

@@ -224,7 +224,7 @@ static void call_end(struct service_call *call, enum grpc_status status, const c
 
 static void finish_error(struct service_call *call, int code)
 {
-	const char *message;
+	char message[WIRE_MESSAGE_MAX];
 	uint8_t *details = NULL;
 	size_t len = 0;
 
@@ -232,7 +232,7 @@ static void finish_error(struct service_call *call, int code)
 		call->error = (struct wire_error){.code = code};
 	if (code == BM_EBUSY)
 		call->error.retry_ms = CALL_RETRY_MS;
-	message = call->error.detail ? call->error.detail : bm_error_text(code);
+	wire_error_message(&call->error, message);
 	if (wire_pack_error(&call->error, &details, &len))
 		details = NULL; /* the status and its text still go out */
 	log_info("call_failed", "method=%s reason=%s peer=%s traceparent=%s", call->rpc->path,

@@ -1,22 +1,14 @@
 #!/usr/bin/python3
 """The daemon as a process: its start, its signals, what it tells systemd, what it leaves."""
-import contextlib
 import os
 import re
 import resource
 import shutil
 import signal
 import socket
-import subprocess
-import sys
-import tempfile
-import time
 import unittest
 
-BUILD = os.path.abspath(sys.argv.pop(1) if len(sys.argv) > 1 else "build/release")
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-PACK = os.path.join(ROOT, "build/packs/faceplugin-0.0.1")
-WAIT = 60
+from harness import BUILD, ROOT, WAIT, Place, run, wait_for
 
 POLICY = """version: {version}
 deployment: example
@@ -30,98 +22,8 @@ purposes:
 """
 
 
-def run(*command, **options):
-    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False,
-                          timeout=WAIT, **options)
-
-
-def wait_for(condition, what):
-    """Waits until condition() is true, and gives what it gave."""
-    end = time.monotonic() + WAIT
-    while time.monotonic() < end:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.02)
-    raise AssertionError("waited in vain for " + what)
-
-
-class Daemon:
-    """A running daemon; ended by stop()."""
-
-    def __init__(self, place, *, environment=None, prefix=(), **options):
-        self.port_file = place.path("port")
-        self.log_path = place.path("log")
-        with open(self.log_path, "w", encoding="utf-8") as log:
-            self.process = subprocess.Popen(
-                [*prefix, BUILD + "/biomatchd", "--config", place.path("biomatchd.yaml"), "--port-file", self.port_file],
-                stdin=subprocess.DEVNULL, stderr=log, env={**os.environ, **(environment or {})}, **options)
-        wait_for(lambda: os.path.exists(self.port_file) or self.process.poll() is not None, "the daemon's start")
-        if self.process.poll() is not None:
-            raise AssertionError("the daemon did not start: " + self.log())
-        with open(self.port_file, encoding="utf-8") as file:
-            self.port = int(file.read())
-
-    def log(self):
-        with open(self.log_path, encoding="utf-8") as file:
-            return file.read()
-
-    def events(self, name):
-        return self.log().count('"event":"%s"' % name)
-
-    def workers(self):
-        found = []
-        for entry in os.listdir("/proc"):
-            with contextlib.suppress(OSError):
-                with open("/proc/%s/stat" % entry, encoding="utf-8") as file:
-                    fields = file.read().rsplit(")", 1)[1].split()
-                if entry.isdigit() and int(fields[1]) == self.process.pid and fields[0] != "Z":
-                    found.append(int(entry))
-        return found
-
-    def stop(self, how=signal.SIGTERM):
-        self.process.send_signal(how)
-        return self.process.wait(WAIT)
-
-
-class DaemonTest(unittest.TestCase):
-    def path(self, name):
-        return os.path.join(self.dir, name)
-
-    def write(self, name, text):
-        with open(self.path(name), "w", encoding="utf-8") as file:
-            file.write(text)
-
-    def cert(self, *arguments):
-        done = run(BUILD + "/biomatch", "cert", *arguments)
-        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-
-    def setUp(self):
-        self.dir = tempfile.mkdtemp(prefix="biomatch-daemon-")
-        self.addCleanup(shutil.rmtree, self.dir)
-        os.mkdir(self.path("pki"))
-        os.mkdir(self.path("store"))
-        self.cert("ca", self.path("pki/ca"))
-        self.cert("server", self.path("pki/ca"), self.path("pki/server"), "localhost", "127.0.0.1")
-        self.cert("endpoint", self.path("pki/ca"), self.path("pki/admin"), "biomatch://example/test/admin/1")
-        self.cert("key", self.path("store.key"))
-        self.write("policy.yaml", POLICY.format(version="one", purpose="old"))
-        self.write("biomatchd.yaml", self.configuration())
-
-    def configuration(self, more=""):
-        return ("server:\n  listen: 127.0.0.1:0\n  drain: 5s\nstore:\n  path: store\n  map_size: 64MiB\n"
-                "face:\n  pack: %s\n  program: %s/biomatch-face\n  workers: 1\n%s" % (PACK, BUILD, more))
-
-    def start(self, **options):
-        daemon = Daemon(self, **options)
-        self.addCleanup(lambda: daemon.process.poll() is None and (daemon.process.kill(), daemon.process.wait()))
-        return daemon
-
-    def ask(self, daemon, *command):
-        """The exit status of `biomatch`, as the admin."""
-        return run(BUILD + "/biomatch", *command, "--target=127.0.0.1:%d" % daemon.port,
-                   "--ca=" + self.path("pki/ca.pem"), "--cert=" + self.path("pki/admin.pem"),
-                   "--key=" + self.path("pki/admin.key")).returncode
+class DaemonTest(Place):
+    policy = POLICY.format(version="one", purpose="old")
 
     def check(self):
         done = run(BUILD + "/biomatchd", "--check-config", "--config", self.path("biomatchd.yaml"))
@@ -165,7 +67,7 @@ class DaemonTest(unittest.TestCase):
             self.assertEqual(self.ask(daemon, "health"), 0)
             self.assertEqual(daemon.stop(how), 0, daemon.log())
             self.assertFalse(os.path.exists(daemon.port_file))
-            self.assertEqual(sorted(os.listdir(self.path("store"))), ["data.mdb", "lock.mdb"])
+            self.assertEqual(sorted(os.listdir(self.path("store"))), ["daemon.lock", "data.mdb", "lock.mdb"])
             self.assertEqual(os.stat(self.path("store/data.mdb")).st_mode & 0o077, 0)
 
     def test_store_is_locked(self):
@@ -231,11 +133,8 @@ class DaemonTest(unittest.TestCase):
 
     def test_socket_activation(self):
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            def pass_socket():
-                os.dup2(listener.fileno(), 3)
-
-            daemon = self.start(prefix=("/bin/sh", "-c", 'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"', "-"),
-                                preexec_fn=pass_socket, close_fds=False)
+            script = 'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" 3<&%d' % listener.fileno()
+            daemon = self.start(prefix=("/bin/sh", "-c", script, "-"), pass_fds=(listener.fileno(),))
             self.assertEqual(daemon.port, listener.getsockname()[1])
             self.assertEqual(self.ask(daemon, "health"), 0)
             self.assertEqual(daemon.stop(), 0)

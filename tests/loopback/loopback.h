@@ -203,16 +203,19 @@ static void exchange_finish(void *ctx, enum grpc_status status, const char *text
 			    struct bytes details)
 {
 	struct exchange *x = ctx;
-	const char *message;
+	struct wire_told told = {0};
 
 	pthread_mutex_lock(&x->lock);
 	assert_false(x->finished);
 	x->finished = true;
 	x->status = status;
 	snprintf(x->text, sizeof(x->text), "%s", text ? text : "");
-	if (details.len)
-		assert_int_equal(
-			wire_unpack_error(details, &x->arena, &x->reason, &message, &x->field), 0);
+	if (details.len) {
+		assert_int_equal(wire_unpack_error(details, &x->arena, &told), 0);
+		assert_string_equal(told.message, x->text);
+		x->reason = told.reason;
+		x->field = told.field;
+	}
 	pthread_cond_broadcast(&x->changed);
 	pthread_mutex_unlock(&x->lock);
 }
