@@ -2,11 +2,13 @@
 
 #include <linux/capability.h>
 #include <seccomp.h>
+#include <signal.h>
 #include <stddef.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -41,6 +43,16 @@ static int set_limits(uint64_t max_memory)
 	if (!error && !SANITIZED)
 		error = limit(RLIMIT_AS, max_memory);
 	return error;
+}
+
+/*
+ * Logging still works: the C library looks for a time zone now and not at the
+ * first line, and a line to a file is lost without a signal.
+ */
+static int prepare_log(void)
+{
+	tzset();
+	return signal(SIGXFSZ, SIG_IGN) == SIG_ERR ? BM_EINTERNAL : 0;
 }
 
 /* A daemon that was started by root has them. */
@@ -105,6 +117,8 @@ int sandbox_enter(uint64_t max_memory)
 {
 	int error = set_limits(max_memory);
 
+	if (!error)
+		error = prepare_log();
 	if (!error)
 		error = drop_capabilities();
 	if (error)

@@ -17,7 +17,7 @@
 
 #include "biomatch/clock.h"
 #include "biomatch/faceworker.h"
-#include "pictures.h"
+#include "pixels.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SANITIZED 1
@@ -27,9 +27,15 @@
 #endif
 #endif
 
+#define PACK    "build/packs/faceplugin-0.0.1"
+#define SAMPLES "build/samples/"
+#define ADA     SAMPLES "people/ada/01.jpg"
+/* Above it lie the sample photographs of one person, below it those of two. */
+#define SAME_PERSON 0.4f
+
 static const struct faceworker_options usual = {
 	.program = BUILD_DIR "/biomatch-face",
-	.pack_dir = PICTURES_PACK,
+	.pack_dir = PACK,
 	.dim = 512,
 	.start_ms = 60000,
 	.run_ms = 30000,
@@ -59,7 +65,7 @@ static int teardown(void **state)
 	return 0;
 }
 
-static int look(struct faceworker *worker, struct test_picture picture, struct face_report *report)
+static int look(struct faceworker *worker, struct encoded picture, struct face_report *report)
 {
 	int error = faceworker_run(worker, picture.data, picture.len, CLOCK_FOREVER, report);
 
@@ -71,91 +77,8 @@ static void assert_works(struct faceworker *worker)
 {
 	struct face_report report;
 
-	assert_int_equal(look(worker, test_sample("people/bea/01.jpg"), &report), 0);
+	assert_int_equal(look(worker, read_encoded(SAMPLES "people/bea/01.jpg"), &report), 0);
 	assert_int_equal(report.finding, 0);
-}
-
-static void test_tells_people_apart(void **state)
-{
-	struct face_report ada, again, stranger;
-
-	assert_int_equal(look(*state, test_sample("people/ada/01.jpg"), &ada), 0);
-	assert_int_equal(look(*state, test_sample("people/ada/02.jpg"), &again), 0);
-	assert_int_equal(look(*state, test_sample("people/bea/01.jpg"), &stranger), 0);
-	assert_int_equal(ada.finding, 0);
-	assert_int_equal(again.finding, 0);
-	assert_int_equal(stranger.finding, 0);
-	assert_int_equal(ada.dim, 512);
-	assert_true(test_cosine(&ada, &again) > PICTURES_SAME_PERSON);
-	assert_true(test_cosine(&ada, &stranger) < PICTURES_SAME_PERSON);
-	assert_true(test_cosine(&again, &stranger) < PICTURES_SAME_PERSON);
-	assert_true(ada.decode_us > 0 && ada.detect_us > 0 && ada.align_us > 0 && ada.embed_us > 0);
-}
-
-static void test_reports_findings(void **state)
-{
-	struct face_report report;
-
-	assert_int_equal(look(*state, test_sample("group.jpg"), &report), 0);
-	assert_int_equal(report.finding, BM_EMANYFACES);
-	assert_in_range(report.n_faces, 2, FACE_MAX_FACES);
-	for (uint32_t i = 1; i < report.n_faces; i++)
-		assert_true(report.faces[i].width * report.faces[i].height <=
-			    report.faces[i - 1].width * report.faces[i - 1].height);
-	for (uint32_t i = 0; i < PACK_MAX_DIM; i++)
-		assert_true(report.embedding[i] == 0);
-
-	assert_int_equal(look(*state, test_png(200, 200, 128), &report), 0);
-	assert_int_equal(report.finding, BM_ENOFACE);
-	assert_int_equal(report.n_faces, 0);
-	assert_int_equal(report.width, 200);
-	assert_int_equal(report.height, 200);
-}
-
-static struct test_picture head_of(const char *name, size_t keep)
-{
-	struct test_picture picture = test_sample(name);
-
-	assert_in_range(keep, 0, picture.len);
-	picture.len = keep;
-	return picture;
-}
-
-static struct test_picture text(const char *of)
-{
-	struct test_picture picture = {(uint8_t *)strdup(of), strlen(of)};
-
-	assert_non_null(picture.data);
-	return picture;
-}
-
-/* None of them costs the worker its life. */
-static void test_refuses_what_is_no_picture(void **state)
-{
-	pid_t pid = faceworker_pid(*state);
-	struct face_report report;
-
-	assert_int_equal(look(*state, text("a text that is named portrait.jpg"), &report),
-			 BM_EIMGFORMAT);
-	assert_int_equal(look(*state, text(""), &report), BM_EIMGFORMAT);
-	assert_int_equal(look(*state, head_of("people/ada/01.jpg", 3), &report), BM_EIMGTRUNC);
-	assert_int_equal(look(*state, head_of("people/ada/01.jpg", 5000), &report), BM_EIMGTRUNC);
-	assert_int_equal(look(*state, test_png(20000, 20000, 0), &report), BM_EIMGSIZE);
-	assert_int_equal(look(*state, test_png(20, 20, 0), &report), BM_EIMGSMALL);
-	assert_int_equal(faceworker_pid(*state), pid);
-	assert_works(*state);
-}
-
-static void test_refuses_what_is_too_long(void **state)
-{
-	struct face_report report;
-	uint8_t byte = 0xff;
-
-	/* Refused by its length, before a byte is read. */
-	assert_int_equal(
-		faceworker_run(*state, &byte, FACE_MAX_IMAGE_BYTES + 1, CLOCK_FOREVER, &report),
-		BM_EIMGSIZE);
-	assert_works(*state);
 }
 
 /* The value behind a name at the start of a line of /proc/PID/FILE; "" for none. */
@@ -182,6 +105,164 @@ static unsigned long long read_status(pid_t pid, const char *name, int base)
 	read_proc(pid, "status", name, value);
 	assert_string_not_equal(value, "");
 	return strtoull(value, NULL, base);
+}
+
+static struct encoded blank(int width, int height)
+{
+	struct pixels pixels = make_pixels(width, height);
+	struct encoded picture = encode_png(pixels.p, width, height, PNG_FORMAT_GRAY);
+
+	free(pixels.p);
+	return picture;
+}
+
+static float likeness(const struct face_report *a, const struct face_report *b)
+{
+	float sum = 0;
+
+	assert_int_equal(a->dim, b->dim);
+	for (uint32_t i = 0; i < a->dim; i++)
+		sum += a->embedding[i] * b->embedding[i];
+	return sum;
+}
+
+static void test_tells_people_apart(void **state)
+{
+	struct face_report ada, again, stranger;
+
+	assert_int_equal(look(*state, read_encoded(ADA), &ada), 0);
+	assert_int_equal(look(*state, read_encoded(SAMPLES "people/ada/02.jpg"), &again), 0);
+	assert_int_equal(look(*state, read_encoded(SAMPLES "people/bea/01.jpg"), &stranger), 0);
+	assert_int_equal(ada.finding, 0);
+	assert_int_equal(again.finding, 0);
+	assert_int_equal(stranger.finding, 0);
+	assert_int_equal(ada.dim, 512);
+	assert_true(likeness(&ada, &again) > SAME_PERSON);
+	assert_true(likeness(&ada, &stranger) < SAME_PERSON);
+	assert_true(likeness(&again, &stranger) < SAME_PERSON);
+	assert_true(ada.decode_us > 0 && ada.detect_us > 0 && ada.align_us > 0 && ada.embed_us > 0);
+}
+
+static void test_reports_findings(void **state)
+{
+	struct face_report report;
+
+	assert_int_equal(look(*state, read_encoded(SAMPLES "group.jpg"), &report), 0);
+	assert_int_equal(report.finding, BM_EMANYFACES);
+	assert_in_range(report.n_faces, 2, FACE_MAX_FACES);
+	for (uint32_t i = 1; i < report.n_faces; i++)
+		assert_true(report.faces[i].width * report.faces[i].height <=
+			    report.faces[i - 1].width * report.faces[i - 1].height);
+	for (uint32_t i = 0; i < PACK_MAX_DIM; i++)
+		assert_true(report.embedding[i] == 0);
+
+	assert_int_equal(look(*state, blank(200, 200), &report), 0);
+	assert_int_equal(report.finding, BM_ENOFACE);
+	assert_int_equal(report.n_faces, 0);
+	assert_int_equal(report.width, 200);
+	assert_int_equal(report.height, 200);
+}
+
+/* No decoder needs what the walls forbid. */
+static void test_decodes_every_format_confined(void **state)
+{
+	struct pixels ada = read_pixels(ADA);
+	struct encoded kinds[] = {
+		encode_jpeg(ada.p, ada.width, ada.height, TJPF_BGR, TJSAMP_420, 0),
+		encode_jpeg(ada.p, ada.width, ada.height, TJPF_BGR, TJSAMP_444, TJFLAG_PROGRESSIVE),
+		encode_png(ada.p, ada.width, ada.height, PNG_FORMAT_BGR),
+		encode_jp2(&ada, 3, 8, OPJ_CODEC_JP2),
+		encode_jp2(&ada, 3, 12, OPJ_CODEC_J2K),
+	};
+	struct face_report report, first;
+
+	assert_int_equal(look(*state, read_encoded(ADA), &first), 0);
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		assert_int_equal(look(*state, kinds[i], &report), 0);
+		assert_int_equal(report.finding, 0);
+		assert_true(likeness(&report, &first) > 0.95f);
+	}
+	free(ada.p);
+}
+
+/* The largest picture there may be, and then what fits no longer. */
+static void test_lives_within_its_memory(void **state)
+{
+	struct face_report report;
+	pid_t pid = faceworker_pid(*state);
+
+	assert_int_equal(look(*state, blank(6300, 6300), &report), 0);
+	assert_int_equal(report.finding, BM_ENOFACE);
+	assert_int_equal(faceworker_pid(*state), pid);
+#ifndef SANITIZED
+	struct faceworker_options options = usual;
+	struct faceworker *worker;
+
+	options.max_memory = read_status(pid, "VmSize:", 10) * 1024 + (UINT64_C(32) << 20);
+	worker = open_worker(&options);
+	pid = faceworker_pid(worker);
+	assert_int_equal(look(worker, blank(6300, 6300), &report), BM_ENOMEM);
+	assert_int_equal(faceworker_pid(worker), pid);
+	assert_works(worker);
+	faceworker_close(worker);
+#endif
+}
+
+static struct encoded ada_until(size_t keep)
+{
+	struct encoded picture = read_encoded(ADA);
+
+	assert_in_range(keep, 0, picture.len);
+	picture.len = keep;
+	return picture;
+}
+
+/* 20,000 by 20,000 pixels, as its header has it. */
+static struct encoded huge(void)
+{
+	struct encoded picture = blank(200, 200);
+
+	bytes_put_be32(picture.data + 16, 20000);
+	bytes_put_be32(picture.data + 20, 20000);
+	bytes_put_be32(picture.data + 29, crc_of(picture.data + 12, 17));
+	return picture;
+}
+
+static struct encoded text(const char *of)
+{
+	struct encoded picture = {(uint8_t *)strdup(of), strlen(of)};
+
+	assert_non_null(picture.data);
+	return picture;
+}
+
+/* None of them costs the worker its life. */
+static void test_refuses_what_is_no_picture(void **state)
+{
+	pid_t pid = faceworker_pid(*state);
+	struct face_report report;
+
+	assert_int_equal(look(*state, text("a text that is named portrait.jpg"), &report),
+			 BM_EIMGFORMAT);
+	assert_int_equal(look(*state, text(""), &report), BM_EIMGFORMAT);
+	assert_int_equal(look(*state, ada_until(3), &report), BM_EIMGTRUNC);
+	assert_int_equal(look(*state, ada_until(5000), &report), BM_EIMGTRUNC);
+	assert_int_equal(look(*state, huge(), &report), BM_EIMGSIZE);
+	assert_int_equal(look(*state, blank(20, 20), &report), BM_EIMGSMALL);
+	assert_int_equal(faceworker_pid(*state), pid);
+	assert_works(*state);
+}
+
+static void test_refuses_what_is_too_long(void **state)
+{
+	struct face_report report;
+	uint8_t byte = 0xff;
+
+	/* Refused by its length, before a byte is read. */
+	assert_int_equal(
+		faceworker_run(*state, &byte, FACE_MAX_IMAGE_BYTES + 1, CLOCK_FOREVER, &report),
+		BM_EIMGSIZE);
+	assert_works(*state);
 }
 
 static void test_is_confined(void **state)
@@ -274,12 +355,12 @@ static void test_survives_a_worker_killed_on_a_picture(void **state)
 	assert_int_equal(sigaction(SIGALRM, &action, NULL), 0);
 	assert_int_equal(kill(victim, SIGSTOP), 0);
 	assert_int_equal(setitimer(ITIMER_REAL, &soon, NULL), 0);
-	assert_int_equal(look(*state, test_sample("people/ada/01.jpg"), &report), BM_EWORKER);
+	assert_int_equal(look(*state, read_encoded(ADA), &report), BM_EWORKER);
 
 	assert_int_equal(faceworker_pid(*state), -1);
 	assert_int_equal(kill(victim, 0), -1); /* reaped */
 	assert_int_equal(errno, ESRCH);
-	assert_int_equal(look(*state, test_sample("people/ada/01.jpg"), &report), BM_EWORKER);
+	assert_int_equal(look(*state, read_encoded(ADA), &report), BM_EWORKER);
 	assert_int_equal(faceworker_ready(*state), 0);
 	assert_int_not_equal(faceworker_pid(*state), victim);
 	assert_works(*state);
@@ -319,7 +400,7 @@ static void test_kills_a_worker_that_hangs(void **state)
 	worker = open_worker(&options);
 	pid = faceworker_pid(worker);
 	assert_int_equal(kill(pid, SIGSTOP), 0);
-	assert_int_equal(look(worker, test_sample("people/ada/01.jpg"), &report), BM_EWORKERTIME);
+	assert_int_equal(look(worker, read_encoded(ADA), &report), BM_EWORKERTIME);
 	assert_int_equal(faceworker_pid(worker), -1);
 	assert_int_equal(kill(pid, 0), -1);
 	assert_int_equal(errno, ESRCH);
@@ -329,7 +410,7 @@ static void test_kills_a_worker_that_hangs(void **state)
 /* The caller gives up; the worker, on time, goes on and serves the next one. */
 static void test_lets_a_late_caller_go(void **state)
 {
-	struct test_picture picture = test_sample("people/ada/01.jpg");
+	struct encoded picture = read_encoded(ADA);
 	pid_t pid = faceworker_pid(*state);
 	struct face_report report;
 
@@ -339,7 +420,7 @@ static void test_lets_a_late_caller_go(void **state)
 			 BM_EDEADLINE);
 	free(picture.data);
 	assert_int_equal(kill(pid, SIGCONT), 0);
-	assert_int_equal(look(*state, test_png(64, 48, 0), &report), 0);
+	assert_int_equal(look(*state, blank(64, 48), &report), 0);
 	assert_int_equal(report.width, 64); /* of this picture, not of the last */
 	assert_int_equal(report.finding, BM_ENOFACE);
 	assert_int_equal(faceworker_pid(*state), pid);
@@ -389,6 +470,8 @@ int main(void)
 	const struct CMUnitTest shared[] = {
 		cmocka_unit_test(test_tells_people_apart),
 		cmocka_unit_test(test_reports_findings),
+		cmocka_unit_test(test_decodes_every_format_confined),
+		cmocka_unit_test(test_lives_within_its_memory),
 		cmocka_unit_test(test_refuses_what_is_no_picture),
 		cmocka_unit_test(test_refuses_what_is_too_long),
 		cmocka_unit_test(test_is_confined),
