@@ -73,7 +73,7 @@ int db_begin_write(struct db *db, struct db_txn *txn) BM_MUST_CHECK;
 int db_begin_nested(struct db_txn *parent, struct db_txn *txn) BM_MUST_CHECK;
 /*
  * Commits, or aborts where the transaction holds an error, which it returns.
- * A failed commit of a top-level transaction makes the store read-only.
+ * A top-level commit that fails to write or sync makes the store read-only.
  */
 int db_commit(struct db_txn *txn) BM_MUST_CHECK;
 /* Ends a transaction without keeping anything. Harmless after db_commit. */

@@ -248,8 +248,11 @@ int db_commit(struct db_txn *txn)
 	if (!rc)
 		return 0;
 	stick(txn, rc, "commit");
-	/* What is on disk after a failed commit or sync is not known. */
-	if (!txn->parent)
+	/*
+	 * What is on disk after a failed write or sync is not known. A full map is
+	 * noticed while pages are taken, before any is written.
+	 */
+	if (!txn->parent && rc != MDB_MAP_FULL)
 		atomic_store(&txn->db->read_only, true);
 	return txn->error;
 }

@@ -24,6 +24,11 @@
 
 /* Rows of one F32 part: what the deletion of a row rewrites. */
 #define PART_ROWS 64
+/*
+ * A value of this length or more has pages of its own, so that VECTOR_OFFSET
+ * leads to a 64-byte boundary; shorter planes are filled up to it.
+ */
+#define OWN_PAGES 4096
 /* Rows of a segment at most. */
 #define SEGMENT_ROWS 4096
 
@@ -75,6 +80,7 @@ enum plane {
 	PLANE_HEAD,  /* struct segment_head, live bits */
 	PLANE_FACTS, /* struct row_facts for each row, in order of row */
 	PLANE_F32,   /* in parts of PART_ROWS rows: VECTOR_OFFSET zero bytes, floats */
+	PLANE_CODES, /* VECTOR_OFFSET zero bytes, sign bits, nibbles (biomatch/code.h) */
 };
 
 struct segment_head {

@@ -22,6 +22,8 @@ struct scan {
 	struct hit *hits; /* best first, one for a subject */
 	size_t n_hits;
 	uint64_t compared;
+	struct code_query query;
+	uint16_t rows[SEGMENT_ROWS];
 };
 
 /* What a score must reach to matter: a tie with the last of a full list does not. */
@@ -110,32 +112,51 @@ static int consider(struct scan *scan, const struct row_facts *facts, const floa
 	return error;
 }
 
-static int scan_part(struct scan *scan, const struct segment *segment, uint32_t part)
+/* The lowest score that matters now. */
+static float bar_of(const struct scan *scan)
 {
-	const struct row_facts *facts = segment->facts + (size_t)part * PART_ROWS;
-	uint32_t rows = segment->head.rows - part * PART_ROWS;
-	uint64_t live = segment->live[part];
-	float scores[PART_ROWS];
-	const float *floats;
+	return scan->n_hits == scan->search->max_candidates ? scan->hits[scan->n_hits - 1].score
+							    : scan->search->threshold;
+}
 
-	if (!live)
-		return 0;
-	floats = segment_part(scan->txn, scan->gallery, segment, part);
-	if (!floats)
-		return scan->txn->error;
-	if (rows > PART_ROWS)
-		rows = PART_ROWS;
-	score_kernel()->scan(floats, rows, scan->probe, 1, scan->gallery->dim, scores);
-	scan->compared += (uint64_t)__builtin_popcountll(live);
-	for (; live; live &= live - 1) {
-		uint32_t r = (uint32_t)__builtin_ctzll(live);
-		int error = consider(scan, &facts[r], floats + (size_t)r * scan->gallery->dim,
-				     scores[r]);
+/* Scores from their floats the rows whose codes say that they may matter. */
+static int rescore(struct scan *scan, const struct segment *segment)
+{
+	size_t dim = scan->gallery->dim;
+	uint32_t part = UINT32_MAX;
+	const float *floats = NULL;
 
+	for (size_t i = 0; i < scan->query.n; i++) {
+		uint32_t at = scan->query.rows[i];
+		const float *row;
+		int error;
+
+		if (part != at / PART_ROWS) {
+			part = at / PART_ROWS;
+			floats = segment_part(scan->txn, scan->gallery, segment, part);
+			if (!floats)
+				return scan->txn->error;
+		}
+		row = floats + (size_t)(at % PART_ROWS) * dim;
+		error = consider(scan, &segment->facts[at], row, score_dot(row, scan->probe, dim));
 		if (error)
 			return error;
 	}
 	return 0;
+}
+
+static int scan_segment(struct scan *scan, const struct segment *segment)
+{
+	struct code_segment codes;
+
+	if (!segment->head.live)
+		return 0;
+	if (!segment_codes(scan->txn, scan->gallery, segment, &codes))
+		return scan->txn->error;
+	scan->query.bar = bar_of(scan);
+	code_scan(&codes, &scan->query, 1);
+	scan->compared += segment->head.live;
+	return rescore(scan, segment);
 }
 
 static int scan_segments(struct scan *scan)
@@ -144,16 +165,13 @@ static int scan_segments(struct scan *scan)
 	struct segment segment;
 
 	while (segment_at_or_after(scan->txn, scan->gallery, row, &segment)) {
-		uint32_t parts = (segment.head.rows + PART_ROWS - 1) / PART_ROWS;
+		int error;
 
 		if (scan->search->stop && scan->search->stop(scan->search->stop_ctx))
 			return BM_ECANCELLED;
-		for (uint32_t part = 0; part < parts; part++) {
-			int error = scan_part(scan, &segment, part);
-
-			if (error)
-				return error;
-		}
+		error = scan_segment(scan, &segment);
+		if (error)
+			return error;
 		row = segment.head.last_row + 1;
 	}
 	return scan->txn->error;
@@ -257,20 +275,28 @@ int search_rows(struct gallery_store *store, struct db_txn *txn,
 		struct arena *arena, struct gallery_result *result)
 {
 	float *probe = arena_alloc(arena, gallery->dim * sizeof(*probe));
-	struct scan scan = {.txn = txn, .gallery = gallery, .search = search, .probe = probe};
+	struct code_probe *coded = arena_alloc(arena, sizeof(*coded));
+	struct scan *scan = arena_alloc(arena, sizeof(*scan));
 	int error;
 
 	if (search->dim != gallery->dim)
 		return BM_EMODEL;
-	scan.hits = arena_alloc(arena, (search->max_candidates + 1) * sizeof(*scan.hits));
-	if (!probe || !scan.hits)
+	if (!probe || !coded || !scan)
+		return BM_ENOMEM;
+	*scan = (struct scan){.txn = txn, .gallery = gallery, .search = search, .probe = probe};
+	scan->query =
+		(struct code_query){.probe = coded, .mode = CODE_CERTIFIED, .rows = scan->rows};
+	scan->hits = arena_alloc(arena, (search->max_candidates + 1) * sizeof(*scan->hits));
+	if (!scan->hits)
 		return BM_ENOMEM;
 	error = rotation_apply(store, gallery->id, search->probe, gallery->dim, probe);
+	if (error)
+		return error;
+	code_probe_init(coded, probe, gallery->dim);
+	error = prepare_filter(scan, store, arena);
 	if (!error)
-		error = prepare_filter(&scan, store, arena);
+		error = scan_segments(scan);
 	if (!error)
-		error = scan_segments(&scan);
-	if (!error)
-		error = scan_tail(&scan);
-	return error ? error : resolve_all(store, &scan, arena, result);
+		error = scan_tail(scan);
+	return error ? error : resolve_all(store, scan, arena, result);
 }

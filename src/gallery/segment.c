@@ -74,10 +74,41 @@ const float *segment_part(struct db_txn *txn, const struct gallery_record *galle
 	return (const float *)(const void *)(value.data + VECTOR_OFFSET);
 }
 
+static size_t codes_len(uint32_t rows, size_t dim)
+{
+	size_t len = VECTOR_OFFSET + code_sign_bytes(rows, dim) + code_nibble_bytes(rows, dim);
+
+	return len < OWN_PAGES ? OWN_PAGES : len;
+}
+
+bool segment_codes(struct db_txn *txn, const struct gallery_record *gallery,
+		   const struct segment *segment, struct code_segment *out)
+{
+	struct record_key key = plane_key(gallery->id, segment->head.last_row, PLANE_CODES, 0);
+	struct bytes value;
+
+	if (!db_get(txn, DB_SEGMENTS, key_bytes(&key), &value) ||
+	    value.len != codes_len(segment->head.rows, gallery->dim) ||
+	    (uintptr_t)(value.data + VECTOR_OFFSET) % CODE_ALIGN) {
+		txn->error = txn->error ? txn->error : BM_ECORRUPT;
+		return false;
+	}
+	*out = (struct code_segment){
+		.signs = value.data + VECTOR_OFFSET,
+		.nibbles = value.data + VECTOR_OFFSET +
+			   code_sign_bytes(segment->head.rows, gallery->dim),
+		.live = segment->live,
+		.rows = segment->head.rows,
+	};
+	return true;
+}
+
 /* A segment while it is made. */
 struct seal {
 	struct row_facts *facts;
 	float *part;
+	uint8_t *codes;   /* of all rows, from VECTOR_OFFSET on */
+	uint8_t *nibbles; /* inside codes */
 	uint32_t n;
 	uint64_t last_row; /* that it will have: part of its keys */
 };
@@ -102,6 +133,7 @@ static int tail_row_at(struct db_txn *txn, const struct gallery_record *gallery,
 	return ok ? 0 : txn->error ? txn->error : BM_ECORRUPT;
 }
 
+/* Encodes and writes the rows gathered since the last part. */
 static void write_part(struct db_txn *txn, const struct gallery_record *gallery, struct seal *seal)
 {
 	uint32_t part = (seal->n - 1) / PART_ROWS, rows = seal->n - part * PART_ROWS;
@@ -109,10 +141,21 @@ static void write_part(struct db_txn *txn, const struct gallery_record *gallery,
 	size_t len = (size_t)rows * gallery->dim * sizeof(float);
 	uint8_t *value = db_reserve(txn, DB_SEGMENTS, key_bytes(&key), VECTOR_OFFSET + len);
 
+	code_encode(seal->part, (size_t)part * PART_ROWS, rows, gallery->dim,
+		    seal->codes + VECTOR_OFFSET, seal->nibbles);
 	if (!value)
 		return;
 	memset(value, 0, VECTOR_OFFSET);
 	memcpy(value + VECTOR_OFFSET, seal->part, len);
+}
+
+static void write_codes(struct db_txn *txn, const struct gallery_record *gallery,
+			const struct seal *seal)
+{
+	struct record_key key = plane_key(gallery->id, seal->last_row, PLANE_CODES, 0);
+
+	db_put(txn, DB_SEGMENTS, key_bytes(&key),
+	       (struct bytes){seal->codes, codes_len(seal->n, gallery->dim)});
 }
 
 /* Copies the rows one part at a time: a write may move what a cursor has given. */
@@ -169,18 +212,39 @@ static void write_head(struct db_txn *txn, const struct gallery_record *gallery,
 	segment_write_head(txn, gallery->id, &segment);
 }
 
+/* Zeroed, with the planes behind VECTOR_OFFSET on a boundary, as they are in the map. */
+static uint8_t *aligned_codes(uint32_t rows, size_t dim)
+{
+	size_t len = CODE_ALIGN + codes_len(rows, dim), lead = CODE_ALIGN - VECTOR_OFFSET;
+	uint8_t *memory =
+		aligned_alloc(CODE_ALIGN, (len + CODE_ALIGN - 1) / CODE_ALIGN * CODE_ALIGN);
+
+	if (!memory)
+		return NULL;
+	memset(memory, 0, len);
+	return memory + lead;
+}
+
+static void free_codes(uint8_t *codes, uint32_t rows, size_t dim)
+{
+	bytes_wipe(codes, codes_len(rows, dim));
+	free(codes - (CODE_ALIGN - VECTOR_OFFSET));
+}
+
 int segment_seal(struct db_txn *txn, struct gallery_record *gallery, uint32_t rows)
 {
 	size_t part_len = (size_t)PART_ROWS * gallery->dim * sizeof(float);
 	struct seal seal = {
 		.facts = malloc(rows * sizeof(*seal.facts)),
 		.part = malloc(part_len),
+		.codes = aligned_codes(rows, gallery->dim),
 	};
 	struct record_key key;
 	int error = BM_ENOMEM;
 
-	if (!seal.facts || !seal.part)
+	if (!seal.facts || !seal.part || !seal.codes)
 		goto out;
+	seal.nibbles = seal.codes + VECTOR_OFFSET + code_sign_bytes(rows, gallery->dim);
 	error = tail_row_at(txn, gallery, rows - 1, &seal.last_row);
 	if (!error)
 		error = move_rows(txn, gallery, rows, &seal);
@@ -189,6 +253,7 @@ int segment_seal(struct db_txn *txn, struct gallery_record *gallery, uint32_t ro
 	key = plane_key(gallery->id, seal.last_row, PLANE_FACTS, 0);
 	db_put(txn, DB_SEGMENTS, key_bytes(&key),
 	       (struct bytes){(const uint8_t *)seal.facts, rows * sizeof(*seal.facts)});
+	write_codes(txn, gallery, &seal);
 	write_head(txn, gallery, &seal);
 	gallery->tail_rows -= rows;
 	gallery->segments++;
@@ -196,6 +261,8 @@ int segment_seal(struct db_txn *txn, struct gallery_record *gallery, uint32_t ro
 out:
 	if (seal.part)
 		bytes_wipe(seal.part, part_len);
+	if (seal.codes)
+		free_codes(seal.codes, rows, gallery->dim);
 	free(seal.part);
 	free(seal.facts);
 	return error;

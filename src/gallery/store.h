@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 
+#include "biomatch/code.h"
 #include "record.h"
 
 struct rotation;
@@ -100,6 +101,9 @@ bool segment_at_or_after(struct db_txn *txn, const struct gallery_record *galler
 			 struct segment *out);
 /* Writes a segment's head and live bits with a fresh checksum. */
 void segment_write_head(struct db_txn *txn, uint32_t gallery, const struct segment *segment);
+/* The code planes of a segment; false with the transaction's error set. */
+bool segment_codes(struct db_txn *txn, const struct gallery_record *gallery,
+		   const struct segment *segment, struct code_segment *out);
 /* The floats of one part of a segment; NULL with the transaction's error set. */
 const float *segment_part(struct db_txn *txn, const struct gallery_record *gallery,
 			  const struct segment *segment, uint32_t part);

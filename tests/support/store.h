@@ -20,7 +20,7 @@
 #include "biomatch/log.h"
 #include "biomatch/score.h"
 
-#define STORE_DIM 32
+#define STORE_DIM 64
 
 struct test_store {
 	char dir[64];
