@@ -14,7 +14,7 @@ import grpc
 
 from harness import PACK, ROOT, WAIT
 from messages import common, matching
-from service_test import MATCHING, POLICY, Client, ServiceTest, read
+from served import MATCHING, POLICY, Client, Served, read
 
 DATA = os.environ.get("BIOMATCH_DATA", os.path.join(ROOT, "../shared/data"))
 DEEPFACE = os.path.join(DATA, "faces/deepface")
@@ -25,7 +25,7 @@ with open(os.path.join(PACK, "manifest.yaml"), encoding="utf-8") as _manifest:
 LFW_PAIRS = int(os.environ.get("BIOMATCH_LFW_PAIRS", "700"))
 
 
-class AccuracyTest(ServiceTest):
+class AccuracyTest(Served):
     # The rate of the shipped policy.
     policy = POLICY.replace("target_fmr: 0.001", "target_fmr: 0.0001")
 
@@ -103,5 +103,4 @@ if __name__ == "__main__":
     if not os.path.isdir(DEEPFACE):
         print("no labelled faces in " + DATA)
         sys.exit(77)
-    suite = unittest.TestSuite(AccuracyTest(name) for name in ("test_deepface_pairs", "test_lfw_pairs"))
-    sys.exit(0 if unittest.TextTestRunner(verbosity=2).run(suite).wasSuccessful() else 1)
+    unittest.main(verbosity=2)

@@ -1,18 +1,19 @@
 """Starts a daemon for a test in another language: prints how to reach it as JSON, ends with standard input."""
 import json
 import sys
+import unittest
 
-import service_test
+from served import GROUP, PEOPLE, Served
 
 
-class Running(service_test.ServiceTest):
+class Running(Served):
     def runTest(self):
         print(json.dumps({"target": "localhost:%d" % self.daemon.port, "pki": self.path("pki"),
-                          "people": service_test.PEOPLE, "group": service_test.GROUP}), flush=True)
+                          "people": PEOPLE, "group": GROUP}), flush=True)
         sys.stdin.read()
         self.assertEqual(self.daemon.stop(), 0)
 
 
 if __name__ == "__main__":
-    result = service_test.unittest.TextTestRunner(stream=sys.stderr).run(Running())
+    result = unittest.TextTestRunner(stream=sys.stderr).run(Running())
     sys.exit(0 if result.wasSuccessful() else 1)
