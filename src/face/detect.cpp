@@ -29,6 +29,14 @@ void add(std::vector<face_found> &faces, const face_found &face)
 		faces.push_back(face);
 }
 
+/* A mean over the pixels where there are too many for bilinear sampling to see each. */
+void resize(const cv::Mat &picture, cv::Mat &to, const cv::Size &size)
+{
+	bool many = picture.cols > 2 * size.width || picture.rows > 2 * size.height;
+
+	cv::resize(picture, to, size, 0, 0, many ? cv::INTER_AREA : cv::INTER_LINEAR);
+}
+
 /* The picture is stretched to the input, as the model was trained. */
 std::vector<face_found> run_ultraface(cv::dnn::Net &net, const struct pack &pack,
 				      const cv::Mat &picture)
@@ -38,8 +46,8 @@ std::vector<face_found> run_ultraface(cv::dnn::Net &net, const struct pack &pack
 	std::vector<cv::Mat> out;
 	cv::Mat input;
 
-	cv::resize(picture, input,
-		   cv::Size(static_cast<int>(model.width), static_cast<int>(model.height)));
+	resize(picture, input,
+	       cv::Size(static_cast<int>(model.width), static_cast<int>(model.height)));
 	net.setInput(make_blob(model, input));
 	net.forward(out, std::vector<cv::String>{"scores", "boxes"});
 	CV_Assert(out[0].total() * 2 == out[1].total() && out[0].total() % 2 == 0);
@@ -73,7 +81,7 @@ scale fit_input(const struct pack_model &model, const cv::Mat &picture, cv::Mat 
 
 	input = cv::Mat::zeros(size, CV_8UC3);
 	cv::Mat into = input(cv::Rect(cv::Point(0, 0), part));
-	cv::resize(picture, into, part);
+	resize(picture, into, part);
 	return {static_cast<float>(picture.cols) / static_cast<float>(part.width),
 		static_cast<float>(picture.rows) / static_cast<float>(part.height)};
 }

@@ -25,6 +25,9 @@ struct face_engine {
 
 namespace
 {
+/* Bilinear sampling looks at two pixels either way: below a half it skips some. */
+constexpr double SHRINK_BELOW = 0.5;
+
 cv::dnn::Net load(const struct pack_model &model)
 {
 	cv::dnn::Net net = cv::dnn::readNetFromONNX(model.file);
@@ -34,15 +37,64 @@ cv::dnn::Net load(const struct pack_model &model)
 	return net;
 }
 
-/* Part of a picture through a transform, as a network's input. */
-cv::Mat cut(const struct pack_model &model, const cv::Mat &picture, const double transform[6],
-	    int border)
+/* What a transform shows of a picture, with a pixel of the result around it. */
+cv::Rect find_shown(const cv::Mat &picture, const cv::Size &size, const cv::Matx23d &by)
 {
-	cv::Mat by(2, 3, CV_64F, const_cast<double *>(transform)), part;
+	std::vector<cv::Point2d> corners = {{-1.5, -1.5},
+					    {size.width + 0.5, -1.5},
+					    {-1.5, size.height + 0.5},
+					    {size.width + 0.5, size.height + 0.5}};
+	double left = picture.cols, top = picture.rows, right = 0, bottom = 0;
+	cv::Matx23d back;
 
-	cv::warpAffine(picture, part, by,
-		       cv::Size(static_cast<int>(model.width), static_cast<int>(model.height)),
-		       cv::INTER_LINEAR, border);
+	cv::invertAffineTransform(by, back);
+	cv::transform(corners, corners, back);
+	for (const cv::Point2d &corner : corners) {
+		left = std::min(left, std::max(corner.x, 0.0));
+		top = std::min(top, std::max(corner.y, 0.0));
+		right = std::max(right, std::min(corner.x, picture.cols + 0.0));
+		bottom = std::max(bottom, std::min(corner.y, picture.rows + 0.0));
+	}
+	return {cv::Point(cvFloor(left), cvFloor(top)), cv::Point(cvCeil(right), cvCeil(bottom))};
+}
+
+/*
+ * What a transform shows of a picture, shrunk first where the transform would
+ * skip pixels: what falls between them would come out as detail that no face has.
+ * The transform then starts from the part.
+ */
+cv::Mat shrink(const cv::Mat &picture, const cv::Size &size, cv::Matx23d &by)
+{
+	double scale = std::hypot(by(0, 0), by(1, 0));
+	cv::Rect box;
+	cv::Mat part;
+
+	if (scale < SHRINK_BELOW)
+		box = find_shown(picture, size, by);
+	if (box.empty())
+		return picture;
+	cv::resize(picture(box), part,
+		   cv::Size(std::max(1, cvRound(box.width * scale)),
+			    std::max(1, cvRound(box.height * scale))),
+		   0, 0, cv::INTER_AREA);
+	/* Pixels of the picture for one of the part; pixel centres stay where they are. */
+	double x = static_cast<double>(box.width) / part.cols;
+	double y = static_cast<double>(box.height) / part.rows;
+	for (int i = 0; i < 2; i++) {
+		by(i, 2) += by(i, 0) * (box.x + x / 2 - 0.5) + by(i, 1) * (box.y + y / 2 - 0.5);
+		by(i, 0) *= x;
+		by(i, 1) *= y;
+	}
+	return part;
+}
+
+/* Part of a picture through a transform, as a network's input. */
+cv::Mat cut(const struct pack_model &model, const cv::Mat &picture, cv::Matx23d by, int border)
+{
+	cv::Size size(static_cast<int>(model.width), static_cast<int>(model.height));
+	cv::Mat from = shrink(picture, size, by), part;
+
+	cv::warpAffine(from, part, by, size, cv::INTER_LINEAR, border);
 	if (model.colour == PACK_GREY)
 		cv::cvtColor(part, part, cv::COLOR_BGR2GRAY);
 	return cv::dnn::blobFromImage(part, 1.0 / static_cast<double>(model.scale), cv::Size(),
@@ -72,8 +124,8 @@ void find_points(struct face_engine *engine, const cv::Mat &picture, face_found 
 	double sx = static_cast<double>(model.width) / static_cast<double>(side);
 	double sy = static_cast<double>(model.height) / static_cast<double>(side);
 	/* Pixel centres stay pixel centres. */
-	double by[6] = {sx, 0,  (0.5 - static_cast<double>(left)) * sx - 0.5,
-			0,  sy, (0.5 - static_cast<double>(top)) * sy - 0.5};
+	const cv::Matx23d by(sx, 0, (0.5 - static_cast<double>(left)) * sx - 0.5, 0, sy,
+			     (0.5 - static_cast<double>(top)) * sy - 0.5);
 
 	engine->landmarks.setInput(cut(model, picture, by, cv::BORDER_REPLICATE));
 	cv::Mat out = engine->landmarks.forward();
@@ -141,7 +193,7 @@ int embed(struct face_engine *engine, const cv::Mat &picture, struct face_report
 	if (align_find_transform(report->faces[0].landmarks, by))
 		return BM_EFACESMALL;
 	engine->embedding.setInput(
-		cut(engine->pack->embedding, picture, &by[0][0], cv::BORDER_CONSTANT));
+		cut(engine->pack->embedding, picture, cv::Matx23d(&by[0][0]), cv::BORDER_CONSTANT));
 	cv::Mat out = engine->embedding.forward();
 	CV_Assert(out.total() == engine->pack->dim && out.isContinuous());
 

@@ -110,6 +110,31 @@ static void test_landmarks(void **state)
 	}
 }
 
+/*
+ * Enlarged, with every second pixel brighter and every other darker: what a
+ * network sees of it must be the mean of the pixels, not those it happens to hit.
+ */
+static void test_fine_pattern(void **state)
+{
+	const int by = 6;
+	struct pixels large = make_pixels(ada.width * by, ada.height * by);
+	struct face_report report;
+
+	(void)state;
+	for (int y = 0; y < large.height; y++) {
+		for (int x = 0; x < large.width; x++) {
+			for (int c = 0; c < 3; c++) {
+				int v = pixel_at(&ada, x / by, y / by)[c] * 3 / 5 + 50;
+
+				pixel_at(&large, x, y)[c] = (uint8_t)(v + (x % 2 ? 50 : -50));
+			}
+		}
+	}
+	run_well(encode_jpeg(large.p, large.width, large.height, TJPF_BGR, TJSAMP_444, 0), &report);
+	assert_true(likeness(&report, &reference) > 0.95f);
+	free(large.p);
+}
+
 static void test_several_faces(void **state)
 {
 	struct face_report report;
@@ -489,16 +514,17 @@ static void test_missing_model(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_people),         cmocka_unit_test(test_landmarks),
-		cmocka_unit_test(test_several_faces),  cmocka_unit_test(test_no_face),
-		cmocka_unit_test(test_small_face),     cmocka_unit_test(test_cut_face),
-		cmocka_unit_test(test_exif_in_png),    cmocka_unit_test(test_exif_in_jpeg),
-		cmocka_unit_test(test_exif_damaged),   cmocka_unit_test(test_png_kinds),
-		cmocka_unit_test(test_jpeg_kinds),     cmocka_unit_test(test_jp2_kinds),
-		cmocka_unit_test(test_truncated),      cmocka_unit_test(test_damaged),
-		cmocka_unit_test(test_not_pictures),   cmocka_unit_test(test_sizes),
-		cmocka_unit_test(test_bombs),          cmocka_unit_test(test_scan_bomb),
-		cmocka_unit_test(test_too_many_bytes), cmocka_unit_test(test_missing_model),
+		cmocka_unit_test(test_people),        cmocka_unit_test(test_landmarks),
+		cmocka_unit_test(test_fine_pattern),  cmocka_unit_test(test_several_faces),
+		cmocka_unit_test(test_no_face),       cmocka_unit_test(test_small_face),
+		cmocka_unit_test(test_cut_face),      cmocka_unit_test(test_exif_in_png),
+		cmocka_unit_test(test_exif_in_jpeg),  cmocka_unit_test(test_exif_damaged),
+		cmocka_unit_test(test_png_kinds),     cmocka_unit_test(test_jpeg_kinds),
+		cmocka_unit_test(test_jp2_kinds),     cmocka_unit_test(test_truncated),
+		cmocka_unit_test(test_damaged),       cmocka_unit_test(test_not_pictures),
+		cmocka_unit_test(test_sizes),         cmocka_unit_test(test_bombs),
+		cmocka_unit_test(test_scan_bomb),     cmocka_unit_test(test_too_many_bytes),
+		cmocka_unit_test(test_missing_model),
 	};
 
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);
