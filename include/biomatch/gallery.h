@@ -96,6 +96,7 @@ struct gallery_search {
 	const struct gallery_filter *filter; /* NULL for none */
 	const char *other_than;              /* leaves out this subject; NULL for none */
 	uint64_t from_row;                   /* only rows at or above it; 0 for all */
+	bool fast;                           /* CODE_FAST instead of CODE_CERTIFIED */
 	/* Polled between segments; a true ends the search with BM_ECANCELLED. */
 	bool (*stop)(void *ctx);
 	void *stop_ctx;

@@ -60,6 +60,8 @@ struct policy_purpose {
 	uint64_t gallery_size; /* references that target_fpir was checked for */
 	unsigned max_candidates;
 	bool raw_scores;
+	/* Searches look at sign bits first: faster, a mate missed once in 1e8. */
+	bool fast_search;
 	enum batch_priority priority;
 };
 

@@ -284,8 +284,9 @@ int search_rows(struct gallery_store *store, struct db_txn *txn,
 	if (!probe || !coded || !scan)
 		return BM_ENOMEM;
 	*scan = (struct scan){.txn = txn, .gallery = gallery, .search = search, .probe = probe};
-	scan->query =
-		(struct code_query){.probe = coded, .mode = CODE_CERTIFIED, .rows = scan->rows};
+	scan->query = (struct code_query){.probe = coded,
+					  .mode = search->fast ? CODE_FAST : CODE_CERTIFIED,
+					  .rows = scan->rows};
 	scan->hits = arena_alloc(arena, (search->max_candidates + 1) * sizeof(*scan->hits));
 	if (!scan->hits)
 		return BM_ENOMEM;

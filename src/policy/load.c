@@ -164,6 +164,17 @@ static int load_raw_scores(struct loader *l, const struct yaml_value *v, struct 
 	return 0;
 }
 
+static int load_search(struct loader *l, const struct yaml_value *v, struct policy_purpose *p)
+{
+	if (v->kind == YAML_SCALAR && !strcmp(v->text, "fast")) {
+		p->fast_search = true;
+		return 0;
+	}
+	if (v->kind == YAML_SCALAR && !strcmp(v->text, "certified"))
+		return 0;
+	return FAIL(l, v, "search may be certified or fast");
+}
+
 static int load_priority(struct loader *l, const struct yaml_value *v, struct policy_purpose *p)
 {
 	static const char *const names[BATCH_PRIORITIES] = {"lane", "kiosk", "bulk"};
@@ -194,6 +205,7 @@ static const struct option {
 	{"target_fpir", load_target_fpir, SEARCHING, BIT(POLICY_IDENTIFY)},
 	{"gallery_size", load_gallery_size, SEARCHING, BIT(POLICY_IDENTIFY)},
 	{"max_candidates", load_max_candidates, SEARCHING, BIT(POLICY_IDENTIFY)},
+	{"search", load_search, SEARCHING, 0},
 	{"raw_scores", load_raw_scores, WITH_SCORES, 0},
 };
 

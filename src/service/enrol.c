@@ -55,6 +55,9 @@ static int prepare(struct service_call *call)
 					GALLERY_SUBJECT_MAX);
 	if (!error)
 		error = call_allow(call, request->purpose, request->gallery);
+	if (!error && request->refuse_duplicates && !call->purpose->max_candidates)
+		error = call_fail(call, BM_EDENIED, "refuse_duplicates",
+				  "the purpose allows no duplicate check");
 	if (!error)
 		error = call_check_request_id(call, request->request_id);
 	if (!error)

@@ -59,6 +59,7 @@ static int search_all(struct service_call *call, struct gallery_snapshot *snapsh
 		.now_ms = clock_wall_ms(),
 		.filter = search->filter,
 		.other_than = search->other_than,
+		.fast = call->purpose->fast_search,
 		.stop = call_should_stop,
 		.stop_ctx = call,
 	};

@@ -207,6 +207,7 @@ static void random_search(struct test_store *s, struct oracle *o, uint64_t *stat
 	search.threshold = (float)(test_random(state) % 100) / 200.0f - 0.1f;
 	search.max_candidates = 1 + test_random(state) % 12;
 	search.now_ms = (int64_t)(test_random(state) % 2000);
+	search.fast = test_random(state) % 2;
 	if (test_random(state) % 4 == 0)
 		search.other_than = "s3";
 	if (test_random(state) % 2)

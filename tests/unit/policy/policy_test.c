@@ -50,6 +50,7 @@ static const struct pack pack = {
 	"    target_fpir: 0.01\n"                                                                  \
 	"    gallery_size: 50\n"                                                                   \
 	"    max_candidates: 5\n"                                                                  \
+	"    search: fast\n"                                                                       \
 	"    raw_scores: true\n"                                                                   \
 	"    priority: bulk\n"
 
@@ -176,6 +177,7 @@ static void test_purpose_carries_its_options(void **state)
 	assert_float_equal(p->target_fpir, 0.01, 0);
 	assert_int_equal(p->gallery_size, 50);
 	assert_int_equal(p->max_candidates, 5);
+	assert_true(p->fast_search);
 	assert_true(p->raw_scores);
 	assert_int_equal(p->priority, BATCH_BULK);
 	policy_close(policy);
@@ -280,6 +282,7 @@ static const struct {
 	{5, "gallery_size needs a whole", GATE_WITH("    gallery_size: 0\n")},
 	{5, "max_candidates needs a whole", GATE_WITH("    max_candidates: 257\n")},
 	{5, "max_candidates needs a whole", GATE_WITH("    max_candidates: 020\n")},
+	{5, "search may be", GATE_WITH("    search: certain\n")},
 	{5, "raw_scores needs", GATE_WITH("    raw_scores: yes\n")},
 	{10, "the smallest is 0.0001",
 	 GATE_WITH(BASICS "    operations: [verify]\n"
@@ -326,9 +329,12 @@ static void test_shipped_policy(void **state)
 	char message[POLICY_MESSAGE_LEN];
 	const struct policy_purpose *p;
 	struct policy *policy;
+	struct pack *shipped;
 
 	(void)state;
-	if (policy_open("config/policy.yaml", &pack, &policy, message))
+	if (pack_open("build/packs/faceplugin-0.0.1", false, &shipped, message))
+		fail_msg("%s", message);
+	if (policy_open("config/policy.yaml", shipped, &policy, message))
 		fail_msg("%s", message);
 	assert_int_equal(policy_decide(policy, "biomatch://example/lw/echannel-departure/1",
 				       "border-departure", POLICY_VERIFY, "arrivals", &p),
@@ -346,6 +352,7 @@ static void test_shipped_policy(void **state)
 				       POLICY_ADMIN, NULL, &p),
 			 0);
 	policy_close(policy);
+	pack_close(shipped);
 }
 
 int main(void)
