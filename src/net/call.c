@@ -4,8 +4,10 @@
 #include "biomatch/bytes.h"
 #include "conn.h"
 
-/* How much of a message is allocated before more than its prefix is seen. */
-#define FIRST_ROOM (64 * 1024)
+static int64_t upload_limit(const struct net_call *call)
+{
+	return clock_monotonic_ns() + call->loop->server->options.request_ms * CLOCK_NS_PER_MS;
+}
 
 struct net_call *call_new(struct conn *conn, int32_t stream)
 {
@@ -18,9 +20,8 @@ struct net_call *call_new(struct conn *conn, int32_t stream)
 	call->stream = stream;
 	call->peer = conn->peer;
 	call->deadline_ns = CLOCK_FOREVER;
-	call->upload_until_ns =
-		clock_monotonic_ns() + conn->loop->server->options.request_ms * CLOCK_NS_PER_MS;
-	call->max_message = conn->loop->server->options.max_message;
+	call->upload_until_ns = upload_limit(call);
+	call->reader.max_message = conn->loop->server->options.max_message;
 	call->out_tail = &call->out;
 	call->next = conn->calls;
 	if (call->next)
@@ -37,13 +38,55 @@ static void wipe_free(void *p, size_t len)
 	free(p);
 }
 
+/*
+ * Messages that arrive at one time share the connection's bytes: one that finds
+ * no room for its whole length waits for its turn, the client being held back by
+ * the stream's window, so that those begun can always be completed. One alone
+ * always may go on.
+ */
+static bool may_go_on(struct net_call *call)
+{
+	struct conn *conn = call->conn;
+	size_t len = call->reader.len;
+
+	if (call->answered || call->reserved || call->reader.prefix_len < GRPC_PREFIX)
+		return true;
+	if (conn->reserved &&
+	    conn->reserved + len > conn->loop->server->options.max_connection_bytes / 2)
+		return false;
+	conn->reserved += len;
+	call->reserved = len;
+	return true;
+}
+
+/* Lets the client send more of the stream, if it may. */
+static void open_window(struct net_call *call)
+{
+	if (!call->owed || !may_go_on(call))
+		return;
+	/* Fails for want of memory alone; the limit on uploads then ends the call. */
+	(void)nghttp2_session_consume_stream(call->conn->session, call->stream, call->owed);
+	call->owed = 0;
+}
+
+static void give_turn(struct net_call *call)
+{
+	if (!call->reserved)
+		return;
+	call->conn->reserved -= call->reserved;
+	call->reserved = 0;
+	for (struct net_call *other = call->conn->calls; other; other = other->next)
+		open_window(other);
+}
+
 static void drop_message(struct net_call *call)
 {
-	if (call->conn)
-		conn_release(call->conn, call->message_room);
-	wipe_free(call->message, call->message_room);
-	call->message = NULL;
-	call->message_room = call->message_have = call->message_len = call->prefix_have = 0;
+	if (!call->conn)
+		return;
+	conn_release(call->conn, call->held);
+	call->held = 0;
+	grpc_reader_deinit(&call->reader);
+	give_turn(call);
 }
 
 static void drop_output(struct net_call *call)
@@ -87,6 +130,7 @@ void call_detach(struct net_call *call)
 {
 	struct conn *conn = call->conn;
 
+	call->answered = true;
 	drop_message(call);
 	drop_output(call);
 	if (call->deadline)
@@ -100,7 +144,6 @@ void call_detach(struct net_call *call)
 	conn->n_calls--;
 	conn->idle_since_ns = clock_monotonic_ns();
 	call->conn = NULL;
-	call->answered = true;
 	tell_cancelled(call);
 	free_if_over(call);
 }
@@ -148,6 +191,7 @@ static ssize_t read_output(nghttp2_session *session, int32_t stream, uint8_t *bu
 	size_t n;
 
 	(void)ctx;
+	call->moved_ns = clock_monotonic_ns();
 	if (chunk) {
 		n = chunk->len - chunk->sent < room ? chunk->len - chunk->sent : room;
 		memcpy(buffer, chunk->data + chunk->sent, n);
@@ -179,6 +223,8 @@ static void begin_response(struct net_call *call)
 	char code[4];
 	size_t n = 2;
 
+	if (call->encoded)
+		nva[n++] = header("grpc-accept-encoding", "identity");
 	if (whole)
 		n = add_trailers(call, nva, n, code);
 	call->headers_sent = true;
@@ -192,6 +238,8 @@ static void begin_response(struct net_call *call)
 /* Moves the response on after a change of what there is to send. */
 static void push(struct net_call *call)
 {
+	if (!call->out || !call->out->next)
+		call->moved_ns = clock_monotonic_ns();
 	if (!call->headers_sent)
 		begin_response(call);
 	else if (!call->trailers_sent)
@@ -203,6 +251,7 @@ void call_refuse(struct net_call *call, enum grpc_status code, const char *messa
 	if (call->answered)
 		return;
 	call->status_message = grpc_message_encode(message);
+	drop_output(call);
 	answer(call, code);
 	push(call);
 	tell_cancelled(call);
@@ -247,8 +296,11 @@ void call_begin(struct net_call *call)
 {
 	struct net_server *server = call->loop->server;
 
+	call->begun = true;
 	if (!call->is_post || !call->is_grpc || !call->path) {
 		refuse_http(call, call->is_post ? "415" : "405");
+	} else if (call->too_large) {
+		call_refuse(call, GRPC_RESOURCE_EXHAUSTED, "the headers are too large");
 	} else if (call->bad_timeout) {
 		call_refuse(call, GRPC_INTERNAL, "grpc-timeout is malformed");
 	} else if (call->encoded) {
@@ -257,114 +309,78 @@ void call_begin(struct net_call *call)
 		call_refuse(call, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 	} else {
 		call->state = server->handler.open(server->handler.ctx, call, call->path,
-						   &call->max_message);
+						   &call->reader.max_message);
 		if (!call->state) {
 			call_refuse(call, GRPC_UNIMPLEMENTED, "the service has no such method");
 			return;
 		}
+		net_meter_give(&call->conn->meter, METER_PER_CALL);
 		atomic_fetch_add(&server->calls, 1);
 		atomic_fetch_add(&server->calls_open, 1);
 	}
 }
 
-/* Room grows with what arrives, not with what a prefix promises. */
-static int make_room(struct net_call *call)
+static void refuse_message(struct net_call *call, int error)
 {
-	size_t room = call->message_room ? 2 * call->message_room : FIRST_ROOM;
-	uint8_t *larger;
-
-	if (room > call->message_len)
-		room = call->message_len;
-	if (!conn_hold(call->conn, room))
-		return BM_EBUSY;
-	larger = malloc(room ? room : 1);
-	if (!larger) {
-		conn_release(call->conn, room);
-		return BM_ENOMEM;
-	}
-	if (call->message_have)
-		memcpy(larger, call->message, call->message_have);
-	conn_release(call->conn, call->message_room);
-	wipe_free(call->message, call->message_room);
-	call->message = larger;
-	call->message_room = room;
-	return 0;
-}
-
-static int take_prefix(struct net_call *call)
-{
-	call->message_len = bytes_get_be32(call->prefix + 1);
-	if (call->prefix[0]) {
-		call_refuse(call, GRPC_UNIMPLEMENTED, "messages must not be compressed");
-		return BM_EPROTO;
-	}
-	if (call->message_len > call->max_message) {
+	switch (error) {
+	case BM_ETOOBIG:
 		call_refuse(call, GRPC_RESOURCE_EXHAUSTED,
 			    "the message is larger than the service accepts");
-		return BM_ETOOBIG;
+		break;
+	case BM_EUNIMPL:
+		call_refuse(call, GRPC_UNIMPLEMENTED, "messages must not be compressed");
+		break;
+	case BM_EPROTO:
+		call_refuse(call, GRPC_INTERNAL, "the request is not framed as gRPC");
+		break;
+	default:
+		call_refuse(call, GRPC_RESOURCE_EXHAUSTED,
+			    "the service is at capacity; retry later");
+		break;
 	}
-	return 0;
 }
 
-static void give_message(struct net_call *call)
+static void give_message(struct net_call *call, uint8_t *data, size_t len)
 {
 	const struct net_handler *handler = &call->loop->server->handler;
-	uint8_t *data = call->message;
-	size_t len = call->message_len;
 
-	conn_release(call->conn, call->message_room);
-	call->message = NULL;
-	call->message_room = call->message_have = call->message_len = call->prefix_have = 0;
-	call->streaming = true;
+	call->got_message = true;
+	give_turn(call);
 	handler->message(handler->ctx, call->state, data, len);
 }
 
-static int take_body(struct net_call *call, const uint8_t **data, size_t *len)
+/* Follows the reader's memory; false when a cap is reached. */
+static bool count_room(struct net_call *call)
 {
-	size_t n;
+	size_t room = call->reader.room;
 
-	if (call->message_have == call->message_room) {
-		int error = make_room(call);
-
-		if (error) {
-			call_refuse(call, GRPC_RESOURCE_EXHAUSTED,
-				    "the service is at capacity; retry later");
-			return error;
-		}
-	}
-	n = call->message_room - call->message_have;
-	if (n > *len)
-		n = *len;
-	memcpy(call->message + call->message_have, *data, n);
-	call->message_have += n;
-	*data += n;
-	*len -= n;
-	return 0;
+	if (room > call->held && !conn_hold(call->conn, room - call->held))
+		return false;
+	if (room < call->held)
+		conn_release(call->conn, call->held - room);
+	call->held = room;
+	return true;
 }
 
-int call_data(struct net_call *call, const uint8_t *data, size_t len)
+void call_data(struct net_call *call, const uint8_t *data, size_t len)
 {
-	while (len || (call->prefix_have == GRPC_PREFIX && !call->message_len)) {
-		int error = 0;
+	struct bytes in = {data, len};
+	uint8_t *message;
+	int result;
 
-		if (call->answered || call->finished || !call->state)
-			return 0;
-		if (call->prefix_have < GRPC_PREFIX) {
-			call->prefix[call->prefix_have++] = *data++;
-			len--;
-			if (call->prefix_have == GRPC_PREFIX)
-				error = take_prefix(call);
-			if (!error && call->prefix_have == GRPC_PREFIX && !call->message_len)
-				error = make_room(call);
-		} else {
-			error = take_body(call, &data, &len);
-		}
-		if (error)
-			return error;
-		if (call->prefix_have == GRPC_PREFIX && call->message_have == call->message_len)
-			give_message(call);
+	call->owed += len;
+	while (in.len && call->state && !call->answered && !call->finished) {
+		if (call->got_message && !grpc_reader_inside(&call->reader))
+			call->upload_until_ns = upload_limit(call);
+		result = grpc_reader_take(&call->reader, &in, &message, &len);
+		if (!count_room(call) && !result)
+			result = BM_EBUSY;
+		if (result < 0)
+			refuse_message(call, result);
+		else if (result)
+			give_message(call, message, len);
 	}
-	return 0;
+	open_window(call);
 }
 
 void call_half_close(struct net_call *call)
@@ -374,7 +390,7 @@ void call_half_close(struct net_call *call)
 	call->half_closed = true;
 	if (call->answered || call->finished || !call->state)
 		return;
-	if (call->prefix_have) {
+	if (grpc_reader_inside(&call->reader)) {
 		call_refuse(call, GRPC_INTERNAL, "the request ends inside a message");
 		return;
 	}
@@ -413,7 +429,9 @@ void call_take_finish(struct net_call *call, struct post *post)
 	struct net_server *server = call->loop->server;
 	struct conn *conn = call->conn;
 
-	if (conn && !call->answered) {
+	if (atomic_load(&call->lost))
+		call_refuse(call, GRPC_RESOURCE_EXHAUSTED, "out of memory; retry later");
+	if (!call->answered) {
 		call->status_message = post->message;
 		call->details = (char *)post->data;
 		answer(call, post->code);
@@ -428,4 +446,26 @@ void call_take_finish(struct net_call *call, struct post *post)
 	free_if_over(call);
 	if (conn)
 		conn_flush(conn);
+}
+
+static bool upload_is_late(const struct net_call *call, int64_t now_ns)
+{
+	return !call->half_closed && !call->answered && now_ns >= call->upload_until_ns &&
+	       (!call->got_message || grpc_reader_inside(&call->reader));
+}
+
+/* There is something for the client, and its window stays closed. */
+static bool is_stuck(const struct net_call *call, int64_t now_ns)
+{
+	return (call->out || (call->answered && !call->trailers_sent)) &&
+	       now_ns - call->moved_ns >= STALL_NS;
+}
+
+void call_sweep(struct net_call *call, int64_t now_ns)
+{
+	if (is_stuck(call, now_ns))
+		nghttp2_submit_rst_stream(call->conn->session, NGHTTP2_FLAG_NONE, call->stream,
+					  NGHTTP2_CANCEL);
+	else if (upload_is_late(call, now_ns))
+		call_refuse(call, GRPC_DEADLINE_EXCEEDED, "the request took too long to arrive");
 }

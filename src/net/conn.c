@@ -1,3 +1,4 @@
+#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <openssl/err.h>
@@ -11,8 +12,9 @@
 
 /* Read from one connection before others get their turn. */
 #define READ_AT_ONCE (256 * 1024)
-/* A client that takes nothing for so long is gone. */
-#define STALL_NS (30 * CLOCK_NS_PER_SEC)
+#define ADDRESS_LEN  64
+/* A peer whose machine is gone is noticed after this, with no call under way too. */
+#define PEER_GONE_MS (60 * 1000)
 /* Between the two GOAWAYs of a shutdown, for calls under way to the server (RFC 9113, 6.8). */
 #define GOAWAY_PAUSE_NS (200 * CLOCK_NS_PER_MS)
 
@@ -20,11 +22,11 @@ bool conn_hold(struct conn *conn, size_t bytes)
 {
 	struct net_server *server = conn->loop->server;
 
-	if (conn->bytes_held + bytes > server->options.max_connection_bytes ||
-	    atomic_fetch_add(&server->bytes_held, bytes) + bytes >
-		    server->options.max_total_bytes) {
-		if (conn->bytes_held + bytes <= server->options.max_connection_bytes)
-			atomic_fetch_sub(&server->bytes_held, bytes);
+	if (conn->bytes_held + bytes > server->options.max_connection_bytes)
+		return false;
+	if (atomic_fetch_add(&server->bytes_held, bytes) + bytes >
+	    server->options.max_total_bytes) {
+		atomic_fetch_sub(&server->bytes_held, bytes);
 		return false;
 	}
 	conn->bytes_held += bytes;
@@ -46,6 +48,21 @@ static void drop_pending(struct conn *conn)
 	conn->pending_len = conn->pending_sent = 0;
 }
 
+static void close_socket(struct net_server *server, int fd)
+{
+	close(fd);
+	pthread_mutex_lock(&server->lock);
+	if (atomic_fetch_sub(&server->connections, 1) == 1)
+		pthread_cond_broadcast(&server->emptied);
+	pthread_mutex_unlock(&server->lock);
+}
+
+void conn_refuse(struct net_server *server, int fd)
+{
+	atomic_fetch_sub(&server->handshaking, 1);
+	close_socket(server, fd);
+}
+
 void conn_close(struct conn *conn)
 {
 	struct net_server *server = conn->loop->server;
@@ -57,31 +74,25 @@ void conn_close(struct conn *conn)
 		event_free(conn->readable);
 	if (conn->writable)
 		event_free(conn->writable);
-	if (conn->session) {
+	if (conn->session)
 		nghttp2_session_del(conn->session);
-	} else {
+	else
 		atomic_fetch_sub(&server->handshaking, 1);
-	}
 	if (conn->ssl) {
 		/* Without an answer: the client knows from GOAWAY or does not care. */
 		if (conn->session)
 			SSL_shutdown(conn->ssl);
 		SSL_free(conn->ssl);
-		ERR_clear_error();
 	}
-	close(conn->fd);
 	if (conn->prev)
 		conn->prev->next = conn->next;
 	else
 		conn->loop->conns = conn->next;
 	if (conn->next)
 		conn->next->prev = conn->prev;
+	close_socket(server, conn->fd);
 	drop_pending(conn);
 	free(conn);
-	pthread_mutex_lock(&server->lock);
-	if (atomic_fetch_sub(&server->connections, 1) == 1)
-		pthread_cond_broadcast(&server->emptied);
-	pthread_mutex_unlock(&server->lock);
 }
 
 /* What a TLS call needs next; false when the connection is broken or at its end. */
@@ -96,7 +107,6 @@ static bool tls_wait(struct conn *conn, int rc)
 		conn->write_blocked = true;
 		return true;
 	default:
-		ERR_clear_error();
 		return false;
 	}
 }
@@ -105,8 +115,10 @@ static bool tls_wait(struct conn *conn, int rc)
 static bool write_some(struct conn *conn, const uint8_t *data, size_t len, size_t *sent)
 {
 	for (*sent = 0; *sent < len;) {
-		int n = SSL_write(conn->ssl, data + *sent, (int)(len - *sent));
+		int n;
 
+		ERR_clear_error(); /* SSL_get_error looks at the thread's, of any connection */
+		n = SSL_write(conn->ssl, data + *sent, (int)(len - *sent));
 		if (n <= 0) {
 			if (!conn->stalled_since_ns)
 				conn->stalled_since_ns = clock_monotonic_ns();
@@ -186,13 +198,26 @@ static bool flush(struct conn *conn)
 	return true;
 }
 
+/* A peer that does not read is not read: what it would ask for cannot be told. */
+static bool pause_reading(struct conn *conn, bool pause)
+{
+	if (pause == conn->read_paused)
+		return true;
+	conn->read_paused = pause;
+	return !(pause ? event_del(conn->readable) : event_add(conn->readable, NULL));
+}
+
+static bool is_over(const struct conn *conn)
+{
+	return !conn->pending && (conn->closing || (!nghttp2_session_want_read(conn->session) &&
+						    !nghttp2_session_want_write(conn->session)));
+}
+
 void conn_flush(struct conn *conn)
 {
 	if (!conn->session)
 		return;
-	if (!flush(conn) ||
-	    (!conn->pending && (conn->closing || (!nghttp2_session_want_read(conn->session) &&
-						  !nghttp2_session_want_write(conn->session)))))
+	if (!flush(conn) || is_over(conn) || !pause_reading(conn, conn->pending || conn->closing))
 		conn_close(conn);
 }
 
@@ -202,20 +227,32 @@ static bool read_some(struct conn *conn)
 	uint8_t *scratch = conn->loop->scratch;
 
 	for (size_t total = 0; total < READ_AT_ONCE;) {
-		int n = SSL_read(conn->ssl, scratch, LOOP_SCRATCH);
-		ssize_t taken;
+		ssize_t taken = 0;
+		int n;
 
+		ERR_clear_error();
+		n = SSL_read(conn->ssl, scratch, LOOP_SCRATCH);
 		if (n <= 0)
 			return tls_wait(conn, n);
-		taken = nghttp2_session_mem_recv(conn->session, scratch, (size_t)n);
+		if (net_meter_count(&conn->meter, (struct bytes){scratch, (size_t)n},
+				    clock_monotonic_ns()))
+			taken = nghttp2_session_mem_recv(conn->session, scratch, (size_t)n);
+		else
+			h2_abuse(conn, "frames");
 		bytes_wipe(scratch, (size_t)n);
 		if (taken < 0 || conn->closing)
 			return taken >= 0;
 		total += (size_t)n;
 	}
-	/* The rest waits in the socket, or in the TLS library, which no event tells. */
-	event_active(conn->readable, EV_READ, 0);
+	/* The rest waits in the socket: a read takes whole records from the TLS library. */
 	return true;
+}
+
+/* First "no more, soon", then "this was the last": calls under way get through. */
+static void begin_drain(struct conn *conn)
+{
+	conn->drained_ns = clock_monotonic_ns();
+	nghttp2_submit_shutdown_notice(conn->session);
 }
 
 static bool handshake_done(struct conn *conn)
@@ -232,23 +269,37 @@ static bool handshake_done(struct conn *conn)
 	atomic_fetch_sub(&server->handshaking, 1);
 	conn->idle_since_ns = clock_monotonic_ns();
 	if (conn->loop->draining)
-		conn_drain(conn);
+		begin_drain(conn);
 	return true;
+}
+
+static void conn_address(int fd, char out[ADDRESS_LEN])
+{
+	struct sockaddr_storage at = {0};
+	socklen_t len = sizeof(at);
+
+	if (getpeername(fd, (struct sockaddr *)&at, &len) ||
+	    getnameinfo((struct sockaddr *)&at, len, out, ADDRESS_LEN, NULL, 0, NI_NUMERICHOST))
+		strcpy(out, "unknown");
 }
 
 /* False when the handshake failed. */
 static bool shake_hands(struct conn *conn)
 {
 	unsigned long reason;
-	int rc = SSL_accept(conn->ssl);
+	char from[ADDRESS_LEN];
+	int rc;
 
+	ERR_clear_error();
+	rc = SSL_accept(conn->ssl);
 	if (rc == 1)
 		return handshake_done(conn);
 	reason = ERR_peek_last_error();
 	if (tls_wait(conn, rc))
 		return true;
 	atomic_fetch_add(&conn->loop->server->handshake_failures, 1);
-	log_info("handshake_failed", "reason=%s",
+	conn_address(conn->fd, from);
+	log_info("handshake_failed", "from=%s reason=%s", from,
 		 reason && ERR_reason_error_string(reason) ? ERR_reason_error_string(reason)
 							   : "connection closed");
 	return false;
@@ -288,6 +339,19 @@ static void writable(evutil_socket_t fd, short what, void *ctx)
 		work(conn);
 }
 
+/* A socket that will not take one of them still works. */
+static void set_socket_options(int fd)
+{
+	const int on = 1, gone_ms = PEER_GONE_MS, idle = 30, interval = 10, probes = 3;
+
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &gone_ms, sizeof(gone_ms));
+}
+
 static int open_tls(struct conn *conn)
 {
 	struct net_server *server = conn->loop->server;
@@ -302,11 +366,9 @@ void conn_adopt(struct loop *loop, int fd)
 {
 	struct net_server *server = loop->server;
 	struct conn *conn = calloc(1, sizeof(*conn));
-	int on = 1;
 
 	if (!conn) {
-		close(fd);
-		atomic_fetch_sub(&server->connections, 1);
+		conn_refuse(server, fd);
 		return;
 	}
 	conn->loop = loop;
@@ -316,9 +378,7 @@ void conn_adopt(struct loop *loop, int fd)
 	if (conn->next)
 		conn->next->prev = conn;
 	loop->conns = conn;
-	atomic_fetch_add(&server->handshaking, 1);
-	/* A socket that will not take it still works. */
-	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	set_socket_options(fd);
 	conn->readable = event_new(loop->base, fd, EV_READ | EV_PERSIST, readable, conn);
 	conn->writable = event_new(loop->base, fd, EV_WRITE, writable, conn);
 	if (!conn->readable || !conn->writable || open_tls(conn) || event_add(conn->readable, NULL))
@@ -329,23 +389,18 @@ void conn_drain(struct conn *conn)
 {
 	if (!conn->session || conn->drained_ns)
 		return;
-	/* First "no more, soon", then "this was the last": calls under way get through. */
-	conn->drained_ns = clock_monotonic_ns();
-	nghttp2_submit_shutdown_notice(conn->session);
+	begin_drain(conn);
 	conn_flush(conn);
 }
 
-/* Uploads that take too long; a stream that is never finished holds memory. */
-static void sweep_uploads(struct conn *conn, int64_t now_ns)
+/* A header block that does not end holds up the whole connection. */
+static bool headers_are_late(const struct conn *conn, int64_t now_ns)
 {
-	struct net_call *next;
-
-	for (struct net_call *call = conn->calls; call; call = next) {
-		next = call->next;
-		if (!call->half_closed && !call->streaming && now_ns >= call->upload_until_ns)
-			call_refuse(call, GRPC_DEADLINE_EXCEEDED,
-				    "the request took too long to arrive");
+	for (const struct net_call *call = conn->calls; call; call = call->next) {
+		if (!call->begun && now_ns >= call->upload_until_ns)
+			return true;
 	}
+	return false;
 }
 
 static bool time_is_up(const struct conn *conn, int64_t now_ns)
@@ -356,20 +411,29 @@ static bool time_is_up(const struct conn *conn, int64_t now_ns)
 		return now_ns - conn->accepted_ns >= options->handshake_ms * CLOCK_NS_PER_MS;
 	if (conn->stalled_since_ns && now_ns - conn->stalled_since_ns >= STALL_NS)
 		return true;
-	if (conn->n_calls)
-		return false;
-	return (conn->goaway_sent && !conn->pending) ||
-	       now_ns - conn->idle_since_ns >= options->idle_ms * CLOCK_NS_PER_MS;
+	if (conn->goaway_sent && !conn->n_calls && !conn->pending)
+		return true;
+	return headers_are_late(conn, now_ns);
+}
+
+static bool is_idle(const struct conn *conn, int64_t now_ns)
+{
+	return !conn->n_calls && now_ns - conn->idle_since_ns >=
+					 conn->loop->server->options.idle_ms * CLOCK_NS_PER_MS;
 }
 
 void conn_sweep(struct conn *conn, int64_t now_ns)
 {
+	struct net_call *next;
+
 	if (time_is_up(conn, now_ns)) {
 		conn_close(conn);
 		return;
 	}
 	if (!conn->session)
 		return;
+	if (!conn->drained_ns && is_idle(conn, now_ns))
+		begin_drain(conn);
 	if (conn->drained_ns && !conn->goaway_sent &&
 	    now_ns - conn->drained_ns >= GOAWAY_PAUSE_NS) {
 		conn->goaway_sent = true;
@@ -377,6 +441,9 @@ void conn_sweep(struct conn *conn, int64_t now_ns)
 				      nghttp2_session_get_last_proc_stream_id(conn->session),
 				      NGHTTP2_NO_ERROR, NULL, 0);
 	}
-	sweep_uploads(conn, now_ns);
+	for (struct net_call *call = conn->calls; call; call = next) {
+		next = call->next;
+		call_sweep(call, now_ns);
+	}
 	conn_flush(conn);
 }

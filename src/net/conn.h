@@ -16,6 +16,7 @@
 #include "biomatch/clock.h"
 #include "biomatch/net.h"
 #include "grpc.h"
+#include "meter.h"
 
 /* What a loop is asked by other threads. */
 enum post_kind { POST_CONNECTION, POST_SEND, POST_FINISH, POST_DRAIN, POST_CLOSE_ALL, POST_STOP };
@@ -23,6 +24,7 @@ enum post_kind { POST_CONNECTION, POST_SEND, POST_FINISH, POST_DRAIN, POST_CLOSE
 struct post {
 	struct post *next;
 	enum post_kind kind;
+	bool is_heap; /* else part of who posts it: what must not fail for want of memory */
 	int fd;
 	struct net_call *call;
 	uint8_t *data; /* a message; or details in base64 */
@@ -41,11 +43,12 @@ struct loop {
 	struct event *wake, *sweep;
 	int wake_fd;
 	pthread_t thread;
-	bool started, draining;
+	bool started, draining, closing;
 	_Atomic int64_t turned_ns; /* when it last swept; read by others */
 	struct conn *conns;
 	pthread_mutex_t lock; /* inbox */
 	struct post *inbox, **inbox_tail;
+	struct post drain, close_all, stop;
 	/* Bytes between socket and HTTP/2, for one connection at a time. */
 	uint8_t scratch[LOOP_SCRATCH];
 };
@@ -85,25 +88,29 @@ struct net_call {
 	bool finished; /* the handler finished it */
 	bool answered; /* its end is on its way, or cannot be sent any more */
 	atomic_bool cancelled;
+	atomic_bool lost; /* a message of the answer, for want of memory */
+	struct post end;
 
 	struct net_peer peer;
 	char traceparent[NET_TRACEPARENT_LEN + 1];
-	int64_t deadline_ns, upload_until_ns;
+	int64_t deadline_ns;
+	int64_t upload_until_ns; /* for the message that is on its way, or the first */
 	struct event *deadline;
 
 	/* The request. */
 	char *path;
 	size_t header_bytes, headers;
-	bool is_grpc, is_post, encoded, bad_timeout, half_closed;
-	bool streaming; /* a whole message came, the client may take its time with more */
-	uint8_t prefix[GRPC_PREFIX];
-	size_t prefix_have;
-	uint8_t *message;
-	size_t message_len, message_have, message_room, max_message;
+	bool is_grpc, is_post, encoded, bad_timeout, too_large, begun, half_closed;
+	struct grpc_reader reader;
+	bool got_message;
+	size_t held;     /* of the reader's room, counted */
+	size_t reserved; /* of the connection's bytes, for the message on its way */
+	size_t owed;     /* bytes taken that the stream's window has not got back */
 
 	/* The response. */
 	bool headers_sent, trailers_sent;
 	struct chunk *out, **out_tail;
+	int64_t moved_ns; /* when the client last took some, or there first was some */
 	enum grpc_status code;
 	char *status_message, *details;
 };
@@ -119,10 +126,10 @@ struct conn {
 	unsigned n_calls;
 	struct net_peer peer;
 	int64_t accepted_ns, idle_since_ns, stalled_since_ns, drained_ns;
-	double control_frames; /* a bucket that drains with time */
-	int64_t control_ns;
-	bool closing, goaway_sent, write_blocked;
+	struct net_meter meter;
+	bool closing, goaway_sent, write_blocked, read_paused;
 	uint64_t bytes_held;
+	size_t reserved;  /* for messages being received */
 	uint8_t *pending; /* what the socket did not take */
 	size_t pending_len, pending_sent;
 };
@@ -146,7 +153,13 @@ void loop_join(struct loop *loop);
 void loop_close(struct loop *loop);
 
 /* conn.c */
+/* A client that takes nothing for so long is gone. */
+#define STALL_NS (30 * CLOCK_NS_PER_SEC)
+
+/* Makes a connection of a socket that was counted as one, handshaking, when it was accepted. */
 void conn_adopt(struct loop *loop, int fd);
+/* Closes such a socket. */
+void conn_refuse(struct net_server *server, int fd);
 void conn_close(struct conn *conn);
 /*
  * Sends what can be sent, and closes the connection when it is over: the caller
@@ -162,6 +175,8 @@ void conn_release(struct conn *conn, size_t bytes);
 
 /* h2.c */
 int h2_open(struct conn *conn) BM_MUST_CHECK;
+/* Says why and ends the connection. */
+void h2_abuse(struct conn *conn, const char *what);
 
 /* call.c */
 struct net_call *call_new(struct conn *conn, int32_t stream);
@@ -169,11 +184,13 @@ struct net_call *call_new(struct conn *conn, int32_t stream);
 void call_detach(struct net_call *call);
 /* Gives the call to the handler once its headers are there. */
 void call_begin(struct net_call *call);
-/* Request bytes; BM_* ends the call. */
-int call_data(struct net_call *call, const uint8_t *data, size_t len);
+/* Request bytes, which the stream's window gets back when there is room for more. */
+void call_data(struct net_call *call, const uint8_t *data, size_t len);
 void call_half_close(struct net_call *call);
 /* Ends a call for the client; the handler hears of it as a cancellation. */
 void call_refuse(struct net_call *call, enum grpc_status code, const char *message);
+/* Several times a second: limits of time. */
+void call_sweep(struct net_call *call, int64_t now_ns);
 /* From the inbox. */
 void call_take_message(struct net_call *call, uint8_t *data, size_t len);
 void call_take_finish(struct net_call *call, struct post *post);

@@ -1,46 +1,33 @@
+#include <malloc.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "biomatch/log.h"
 #include "conn.h"
 
 /* Of one request's headers, counted as RFC 9113 does: name, value and 32 each. */
 #define MAX_HEADER_BYTES (16 * 1024)
 #define MAX_HEADERS      100
 #define MAX_PATH         256
-/*
- * Frames that carry no request cost nothing to send: a client may send so many
- * at once, so many a second, and some with each request and piece of a message,
- * since real clients measure the bandwidth and open the window as they go.
- */
-#define CONTROL_BURST      1000.0
-#define CONTROL_PER_SECOND 100.0
-#define CONTROL_PER_CALL   8.0
-#define CONTROL_PER_DATA   2.0
+/* So much more than that is no mistake but an attack on the decompression. */
+#define ABUSIVE_HEADERS 4
 
 #define CONNECTION_WINDOW (4 << 20)
-#define STREAM_WINDOW     (1 << 20)
+#define LEAST_WINDOW      (64 << 10)
+#define LARGEST_WINDOW    (1 << 20)
 
 static struct net_call *call_of(nghttp2_session *session, int32_t stream)
 {
 	return nghttp2_session_get_stream_user_data(session, stream);
 }
 
-static int abuse(struct conn *conn)
+void h2_abuse(struct conn *conn, const char *what)
 {
+	if (conn->closing)
+		return;
+	log_notice("connection_abusive", "what=%s peer=%s", what, conn->peer.uri);
 	nghttp2_session_terminate_session(conn->session, NGHTTP2_ENHANCE_YOUR_CALM);
 	conn->closing = true;
-	return 0;
-}
-
-static bool control_frame_allowed(struct conn *conn)
-{
-	int64_t now = clock_monotonic_ns();
-
-	conn->control_frames -=
-		(double)(now - conn->control_ns) / (double)CLOCK_NS_PER_SEC * CONTROL_PER_SECOND;
-	conn->control_ns = now;
-	if (conn->control_frames < 0)
-		conn->control_frames = 0;
-	return ++conn->control_frames <= CONTROL_BURST;
 }
 
 static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *ctx)
@@ -95,11 +82,14 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
 	if (!call)
 		return 0;
 	call->header_bytes += name_len + len + 32;
-	if (++call->headers > MAX_HEADERS || call->header_bytes > MAX_HEADER_BYTES) {
-		abuse(ctx);
-		return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+	call->headers++;
+	if (call->headers > ABUSIVE_HEADERS * MAX_HEADERS ||
+	    call->header_bytes > ABUSIVE_HEADERS * MAX_HEADER_BYTES) {
+		h2_abuse(ctx, "headers");
+		return NGHTTP2_ERR_CALLBACK_FAILURE;
 	}
-	if (frame->headers.cat == NGHTTP2_HCAT_REQUEST && name_len)
+	call->too_large = call->headers > MAX_HEADERS || call->header_bytes > MAX_HEADER_BYTES;
+	if (!call->too_large && frame->headers.cat == NGHTTP2_HCAT_REQUEST && name_len)
 		take_header(call, name, name_len, (const char *)value, len);
 	return 0;
 }
@@ -111,34 +101,24 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream, cons
 
 	(void)flags;
 	(void)ctx;
+	/* One call that waits must not hold up the others: only its own window stays closed. */
+	if (nghttp2_session_consume_connection(session, len))
+		return NGHTTP2_ERR_CALLBACK_FAILURE;
 	if (call)
-		(void)call_data(call, data, len); /* a refusal is on its way to the client */
-	/* Memory is bounded by the caps, so the window can open at once. */
-	return nghttp2_session_consume(session, stream, len) ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
+		call_data(call, data, len);
+	return 0;
 }
 
 static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *ctx)
 {
-	struct conn *conn = ctx;
 	struct net_call *call = call_of(session, frame->hd.stream_id);
-	bool ends = frame->hd.flags & NGHTTP2_FLAG_END_STREAM;
 
-	switch (frame->hd.type) {
-	case NGHTTP2_HEADERS:
-		conn->control_frames -= CONTROL_PER_CALL;
-		if (call && frame->headers.cat == NGHTTP2_HCAT_REQUEST)
-			call_begin(call);
-		break;
-	case NGHTTP2_DATA:
-		if (frame->hd.length)
-			conn->control_frames -= CONTROL_PER_DATA;
-		else if (!ends && !control_frame_allowed(conn))
-			return abuse(conn);
-		break;
-	default:
-		return control_frame_allowed(conn) ? 0 : abuse(conn);
-	}
-	if (call && ends)
+	(void)ctx;
+	if (!call || (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA))
+		return 0;
+	if (frame->hd.type == NGHTTP2_HEADERS && frame->headers.cat == NGHTTP2_HCAT_REQUEST)
+		call_begin(call);
+	if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM)
 		call_half_close(call);
 	return 0;
 }
@@ -149,9 +129,11 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
  */
 static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *ctx)
 {
+	struct conn *conn = ctx;
 	struct net_call *call = call_of(session, frame->hd.stream_id);
 
-	(void)ctx;
+	if (frame->hd.type == NGHTTP2_DATA)
+		net_meter_give(&conn->meter, METER_PER_SENT);
 	if (frame->hd.type == NGHTTP2_HEADERS && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) &&
 	    call && !call->half_closed)
 		nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id,
@@ -204,11 +186,25 @@ static int set_options(nghttp2_option **out)
 	return 0;
 }
 
+/*
+ * What a call may send before there is room for its message. All calls at once
+ * fill half of what the connection may hold; messages with room share the rest.
+ */
+static uint32_t stream_window(const struct net_options *options)
+{
+	size_t window = options->max_connection_bytes / 2 / options->max_streams;
+
+	if (window < LEAST_WINDOW)
+		return LEAST_WINDOW;
+	return window < LARGEST_WINDOW ? (uint32_t)window : LARGEST_WINDOW;
+}
+
 static int submit_settings(struct conn *conn)
 {
+	const struct net_options *options = &conn->loop->server->options;
 	const nghttp2_settings_entry settings[] = {
-		{NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, conn->loop->server->options.max_streams},
-		{NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, STREAM_WINDOW},
+		{NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, options->max_streams},
+		{NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, stream_window(options)},
 		{NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, MAX_HEADER_BYTES},
 	};
 
@@ -220,8 +216,45 @@ static int submit_settings(struct conn *conn)
 		       : 0;
 }
 
+/*
+ * Frames pass through the session's memory with what callers are told in them,
+ * so it is wiped before it goes back.
+ */
+static void *session_malloc(size_t size, void *ctx)
+{
+	(void)ctx;
+	return malloc(size);
+}
+
+static void *session_calloc(size_t n, size_t size, void *ctx)
+{
+	(void)ctx;
+	return calloc(n, size);
+}
+
+static void session_free(void *p, void *ctx)
+{
+	(void)ctx;
+	if (p)
+		bytes_wipe(p, malloc_usable_size(p));
+	free(p);
+}
+
+static void *session_realloc(void *p, size_t size, void *ctx)
+{
+	size_t old = p ? malloc_usable_size(p) : 0;
+	void *fresh = malloc(size);
+
+	if (fresh && p) {
+		memcpy(fresh, p, old < size ? old : size);
+		session_free(p, ctx);
+	}
+	return fresh;
+}
+
 int h2_open(struct conn *conn)
 {
+	nghttp2_mem memory = {NULL, session_malloc, session_free, session_calloc, session_realloc};
 	nghttp2_session_callbacks *callbacks;
 	nghttp2_option *option;
 	int error = set_callbacks(&callbacks);
@@ -230,11 +263,11 @@ int h2_open(struct conn *conn)
 		return error;
 	error = set_options(&option);
 	if (!error) {
-		if (nghttp2_session_server_new2(&conn->session, callbacks, conn, option))
+		if (nghttp2_session_server_new3(&conn->session, callbacks, conn, option, &memory))
 			error = BM_ENOMEM;
 		nghttp2_option_del(option);
 	}
 	nghttp2_session_callbacks_del(callbacks);
-	conn->control_ns = clock_monotonic_ns();
+	net_meter_init(&conn->meter, clock_monotonic_ns());
 	return error ? error : submit_settings(conn);
 }

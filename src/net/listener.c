@@ -27,8 +27,9 @@ static int split_address(const char *text, char host[128], char port[8])
 {
 	const char *colon = strrchr(text, ':');
 	size_t len = colon ? (size_t)(colon - text) : 0;
+	uint64_t number;
 
-	if (!colon || strlen(colon + 1) > 5 || len >= 128)
+	if (!colon || parse_uint(colon + 1, 0, UINT16_MAX, &number) || len >= 128)
 		return BM_EINVAL;
 	if (len > 2 && text[0] == '[' && text[len - 1] == ']') {
 		text++;
@@ -76,9 +77,12 @@ static int open_address(struct net_server *server, char message[256])
 
 static int open_inherited(struct net_server *server, char message[256])
 {
+	int listening = 0;
+	socklen_t len = sizeof(listening);
 	uint64_t fd;
 
 	if (parse_uint(server->options.listen + 3, 0, 65535, &fd) ||
+	    getsockopt((int)fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) || !listening ||
 	    fcntl((int)fd, F_SETFL, O_NONBLOCK) || fcntl((int)fd, F_SETFD, FD_CLOEXEC))
 		return fail(server, message, "not a listening socket");
 	server->listen_fd = (int)fd;
@@ -104,13 +108,18 @@ int listener_open(struct net_server *server, char message[256])
 	return 0;
 }
 
-/*
- * Out of descriptors: the reserve is spent to turn one client away instead of
- * leaving it in the queue, and accepting pauses, since the socket stays ready.
- */
-static void out_of_descriptors(struct net_server *server)
+/* The socket stays ready for as long as somebody waits, so the loop must not look. */
+static void pause_accepting(struct net_server *server)
 {
 	const struct timeval pause = {.tv_usec = 100 * 1000};
+
+	event_del(server->accept);
+	evtimer_add(server->accept_again, &pause);
+}
+
+/* The reserve is spent to turn one client away instead of leaving it in the queue. */
+static void out_of_descriptors(struct net_server *server)
+{
 	int fd;
 
 	log_error("out_of_descriptors", "connections=%u", atomic_load(&server->connections));
@@ -119,8 +128,19 @@ static void out_of_descriptors(struct net_server *server)
 	if (fd >= 0)
 		close(fd);
 	server->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	event_del(server->accept);
-	evtimer_add(server->accept_again, &pause);
+	pause_accepting(server);
+}
+
+/*
+ * Those that have not shown a certificate get half the places at most: they may
+ * delay others that are new, not lock out who is known.
+ */
+static bool is_full(struct net_server *server)
+{
+	unsigned max = server->options.max_connections;
+
+	return atomic_load(&server->connections) >= max ||
+	       atomic_load(&server->handshaking) >= (max + 1) / 2;
 }
 
 static void accept_again(evutil_socket_t fd, short what, void *ctx)
@@ -135,20 +155,17 @@ static void accept_again(evutil_socket_t fd, short what, void *ctx)
 static void hand_out(struct net_server *server, int fd)
 {
 	struct loop *loop = &server->loops[server->next_loop++ % server->options.threads];
-	struct post *post;
+	struct post *post = calloc(1, sizeof(*post));
 
-	if (atomic_load(&server->connections) >= server->options.max_connections) {
-		close(fd);
-		return;
-	}
-	post = calloc(1, sizeof(*post));
 	if (!post) {
 		close(fd);
 		return;
 	}
 	atomic_fetch_add(&server->connections, 1);
+	atomic_fetch_add(&server->handshaking, 1);
 	atomic_fetch_add(&server->accepted, 1);
 	post->kind = POST_CONNECTION;
+	post->is_heap = true;
 	post->fd = fd;
 	loop_post(loop, post);
 }
@@ -159,14 +176,20 @@ static void accept_ready(evutil_socket_t listener, short what, void *ctx)
 
 	(void)what;
 	for (int i = 0; i < ACCEPT_AT_ONCE; i++) {
-		int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		int fd;
 
+		if (is_full(server)) {
+			pause_accepting(server);
+			return;
+		}
+		fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (fd >= 0) {
 			hand_out(server, fd);
-		} else {
-			if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
-			    errno == ENOMEM)
-				out_of_descriptors(server);
+		} else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
+			   errno == ENOMEM) {
+			out_of_descriptors(server);
+			return;
+		} else if (errno == EAGAIN) {
 			return;
 		}
 	}

@@ -44,7 +44,10 @@ static void do_post(struct loop *loop, struct post *post)
 {
 	switch (post->kind) {
 	case POST_CONNECTION:
-		conn_adopt(loop, post->fd);
+		if (loop->closing)
+			conn_refuse(loop->server, post->fd);
+		else
+			conn_adopt(loop, post->fd);
 		break;
 	case POST_SEND:
 		call_take_message(post->call, post->data, post->len);
@@ -56,6 +59,7 @@ static void do_post(struct loop *loop, struct post *post)
 		drain(loop);
 		break;
 	case POST_CLOSE_ALL:
+		loop->closing = true;
 		while (loop->conns)
 			conn_close(loop->conns);
 		break;
@@ -75,10 +79,10 @@ static void do_inbox(struct loop *loop)
 	loop->inbox_tail = &loop->inbox;
 	pthread_mutex_unlock(&loop->lock);
 	while (post) {
-		struct post *next = post->next;
+		struct post *next = post->next, *heap = post->is_heap ? post : NULL;
 
 		do_post(loop, post);
-		free(post);
+		free(heap);
 		post = next;
 	}
 }
@@ -141,23 +145,25 @@ static void *run(void *ctx)
 
 int loop_start(struct loop *loop)
 {
+	sigset_t all, before;
+
+	/* Signals are the main thread's, and a SIGPIPE nobody's. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
 	loop->started = !pthread_create(&loop->thread, NULL, run, loop);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return loop->started ? 0 : BM_ENOMEM;
 }
 
 void loop_join(struct loop *loop)
 {
-	struct post *post;
-
 	if (loop->started) {
-		post = calloc(1, sizeof(*post));
-		if (!post)
-			abort(); /* a thread that cannot be told to end */
-		post->kind = POST_STOP;
-		loop_post(loop, post);
+		loop->stop.kind = POST_STOP;
+		loop_post(loop, &loop->stop);
 		pthread_join(loop->thread, NULL);
 		loop->started = false;
 	}
+	loop->closing = true;
 	while (loop->conns)
 		conn_close(loop->conns);
 	do_inbox(loop);

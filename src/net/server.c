@@ -100,12 +100,8 @@ void net_server_drain(struct net_server *server, uint32_t wait_ms)
 	int rc = 0;
 
 	for (unsigned i = 0; i < server->options.threads; i++) {
-		struct post *post = calloc(1, sizeof(*post));
-
-		if (!post)
-			return; /* the close that follows ends what drain would have */
-		post->kind = POST_DRAIN;
-		loop_post(&server->loops[i], post);
+		server->loops[i].drain.kind = POST_DRAIN;
+		loop_post(&server->loops[i], &server->loops[i].drain);
 	}
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += wait_ms / 1000;
@@ -119,12 +115,8 @@ void net_server_drain(struct net_server *server, uint32_t wait_ms)
 		rc = pthread_cond_timedwait(&server->emptied, &server->lock, &until);
 	pthread_mutex_unlock(&server->lock);
 	for (unsigned i = 0; i < server->options.threads; i++) {
-		struct post *post = calloc(1, sizeof(*post));
-
-		if (!post)
-			return;
-		post->kind = POST_CLOSE_ALL;
-		loop_post(&server->loops[i], post);
+		server->loops[i].close_all.kind = POST_CLOSE_ALL;
+		loop_post(&server->loops[i], &server->loops[i].close_all);
 	}
 }
 
@@ -186,9 +178,15 @@ void net_call_send(struct net_call *call, uint8_t *data, size_t len)
 {
 	struct post *post = calloc(1, sizeof(*post));
 
-	if (!post)
-		abort(); /* an answer that cannot be given is worse than a restart */
+	if (!post) {
+		/* An answer with a hole must not look whole: finish tells. */
+		atomic_store(&call->lost, true);
+		bytes_wipe(data, len);
+		free(data);
+		return;
+	}
 	post->kind = POST_SEND;
+	post->is_heap = true;
 	post->call = call;
 	post->data = data;
 	post->len = len;
@@ -197,10 +195,8 @@ void net_call_send(struct net_call *call, uint8_t *data, size_t len)
 
 void net_call_finish(struct net_call *call, const struct net_status *status)
 {
-	struct post *post = calloc(1, sizeof(*post));
+	struct post *post = &call->end;
 
-	if (!post)
-		abort();
 	post->kind = POST_FINISH;
 	post->call = call;
 	post->code = status->code;

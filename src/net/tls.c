@@ -29,6 +29,19 @@ static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *l
 		       : SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
+/* Revocation lists may stand in the file of the CAs; every CA in it must have one then. */
+static int check_revocation(SSL_CTX *tls)
+{
+	X509_STORE *store = SSL_CTX_get_cert_store(tls);
+	STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(store);
+
+	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++) {
+		if (X509_OBJECT_get_type(sk_X509_OBJECT_value(objects, i)) == X509_LU_CRL)
+			return X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK);
+	}
+	return 1;
+}
+
 static int load_files(SSL_CTX *tls, const struct net_options *options, char message[256])
 {
 	STACK_OF(X509_NAME) * names;
@@ -45,6 +58,8 @@ static int load_files(SSL_CTX *tls, const struct net_options *options, char mess
 	if (!names)
 		return fail(message, options->client_ca, "not usable as client CA");
 	SSL_CTX_set_client_CA_list(tls, names);
+	if (check_revocation(tls) != 1)
+		return fail(message, options->client_ca, "not usable as revocation list");
 	return 0;
 }
 
@@ -57,6 +72,8 @@ int tls_context(const struct net_options *options, SSL_CTX **out, char message[2
 		return BM_ENOMEM;
 	/* No tickets and no cache: a session never outlives what was checked for it. */
 	SSL_CTX_set_session_cache_mode(tls, SSL_SESS_CACHE_OFF);
+	/* Requests do not stay behind in the library's buffers. */
+	SSL_CTX_set_options(tls, SSL_OP_CLEANSE_PLAINTEXT);
 	SSL_CTX_set_verify(tls, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
 	SSL_CTX_set_alpn_select_cb(tls, choose_protocol, NULL);
 	SSL_CTX_set_mode(tls, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
@@ -74,26 +91,43 @@ int tls_context(const struct net_options *options, SSL_CTX **out, char message[2
 	return 0;
 }
 
-static void copy_uri(const GENERAL_NAMES *names, struct net_peer *out)
+static bool names_endpoint(const GENERAL_NAME *name)
 {
 	static const char scheme[] = "biomatch://";
+	const size_t len = sizeof(scheme) - 1;
+
+	return name->type == GEN_URI &&
+	       (size_t)ASN1_STRING_length(name->d.uniformResourceIdentifier) > len &&
+	       !memcmp(ASN1_STRING_get0_data(name->d.uniformResourceIdentifier), scheme, len);
+}
+
+/* Nothing where there are two names, or one that could be read as another. */
+static void copy_uri(const GENERAL_NAMES *names, struct net_peer *out)
+{
+	const ASN1_IA5STRING *uri = NULL;
+	const unsigned char *text;
+	int len;
 
 	for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
 		const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
-		const ASN1_IA5STRING *uri = name->d.uniformResourceIdentifier;
-		size_t len;
 
-		if (name->type != GEN_URI)
+		if (!names_endpoint(name))
 			continue;
-		len = (size_t)ASN1_STRING_length(uri);
-		if (len >= sizeof(out->uri) || len < sizeof(scheme) ||
-		    memcmp(ASN1_STRING_get0_data(uri), scheme, sizeof(scheme) - 1) ||
-		    memchr(ASN1_STRING_get0_data(uri), 0, len))
-			continue;
-		memcpy(out->uri, ASN1_STRING_get0_data(uri), len);
-		out->uri[len] = '\0';
-		return;
+		if (uri)
+			return;
+		uri = name->d.uniformResourceIdentifier;
 	}
+	if (!uri)
+		return;
+	text = ASN1_STRING_get0_data(uri);
+	len = ASN1_STRING_length(uri);
+	if ((size_t)len >= sizeof(out->uri))
+		return;
+	for (int i = 0; i < len; i++) {
+		if (text[i] <= ' ' || text[i] > '~')
+			return;
+	}
+	memcpy(out->uri, text, (size_t)len);
 }
 
 static void copy_serial(const X509 *certificate, struct net_peer *out)
