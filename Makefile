@@ -41,7 +41,7 @@ COMMON   := -g $(OPT_$(MODE)) -fstack-protector-strong -fPIC $(WARN) -MMD -MP
 CFLAGS   += -std=gnu11 $(COMMON) $(CWARN)
 CXXFLAGS += -std=c++17 $(COMMON)
 # Kernels are compiled for their instruction set and run only where it is found.
-ifneq ($(filter x86_64-%,$(shell $(CC) -dumpmachine)),)
+ifneq ($(filter x86_64-%,$(shell $(CC) -dumpmachine 2>/dev/null)),)
 CFLAGS_avx2   := -mavx2 -mfma
 CFLAGS_avx512 := -mavx2 -mfma -mavx512f
 CFLAGS_avx2_code   := -mavx2

@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python3 -B
 """Labelled people through the real daemon: every pair of the deepface set, and the LFW pairs, where they are there.
 
 The data is looked for in BIOMATCH_DATA, by default shared/data beside the repository.

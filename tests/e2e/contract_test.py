@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python3 -B
 """What callers may rely on beyond the main job: lifetimes, limits, repeats, overload, reloads, losses."""
 import json
 import os

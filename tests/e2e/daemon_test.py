@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python3 -B
 """The daemon as a process: its start, its signals, what it tells systemd, what it leaves."""
 import os
 import re

@@ -19,7 +19,7 @@ const require = createRequire(path.join(modules, 'any.js'));
 const grpc = require('@grpc/grpc-js');
 const loader = require('@grpc/proto-loader');
 
-const daemon = spawn('/usr/bin/python3', [path.join(here, 'daemon_for.py'), process.argv[2] ?? 'build/release'],
+const daemon = spawn('/usr/bin/python3', ['-B', path.join(here, 'daemon_for.py'), process.argv[2] ?? 'build/release'],
   { stdio: ['pipe', 'pipe', 'inherit'] });
 const ended = new Promise((resolve) => daemon.on('exit', resolve));
 const [line] = await Promise.race([

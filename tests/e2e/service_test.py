@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/python3 -B
 """The service as Debian's grpcio sees it: real faces, real refusals, real losses."""
 import glob
 import os
