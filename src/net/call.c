@@ -410,7 +410,7 @@ void call_take_message(struct net_call *call, uint8_t *data, size_t len)
 		free(chunk);
 		wipe_free(data, len);
 		call_refuse(call, GRPC_RESOURCE_EXHAUSTED, "the client reads too slowly");
-		conn_flush(call->conn);
+		conn_touch(call->conn);
 		return;
 	}
 	*chunk = (struct chunk){.len = GRPC_PREFIX + len};
@@ -421,7 +421,7 @@ void call_take_message(struct net_call *call, uint8_t *data, size_t len)
 	*call->out_tail = chunk;
 	call->out_tail = &chunk->next;
 	push(call);
-	conn_flush(call->conn);
+	conn_touch(call->conn);
 }
 
 void call_take_finish(struct net_call *call, struct post *post)
@@ -445,7 +445,7 @@ void call_take_finish(struct net_call *call, struct post *post)
 	atomic_fetch_sub(&server->calls_open, 1);
 	free_if_over(call);
 	if (conn)
-		conn_flush(conn);
+		conn_touch(conn);
 }
 
 static bool upload_is_late(const struct net_call *call, int64_t now_ns)

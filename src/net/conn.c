@@ -17,6 +17,8 @@
 #define PEER_GONE_MS (60 * 1000)
 /* Between the two GOAWAYs of a shutdown, for calls under way to the server (RFC 9113, 6.8). */
 #define GOAWAY_PAUSE_NS (200 * CLOCK_NS_PER_MS)
+/* For the client to take what was sent last. */
+#define LINGER_NS CLOCK_NS_PER_SEC
 
 bool conn_hold(struct conn *conn, size_t bytes)
 {
@@ -57,6 +59,35 @@ static void close_socket(struct net_server *server, int fd)
 	pthread_mutex_unlock(&server->lock);
 }
 
+void conn_touch(struct conn *conn)
+{
+	if (conn->touched)
+		return;
+	conn->touched = true;
+	conn->next_touched = conn->loop->touched;
+	conn->loop->touched = conn;
+}
+
+static void forget_touch(struct conn *conn)
+{
+	struct conn **at = &conn->loop->touched;
+
+	while (*at != conn)
+		at = &(*at)->next_touched;
+	*at = conn->next_touched;
+	conn->touched = false;
+}
+
+void conn_flush_touched(struct loop *loop)
+{
+	while (loop->touched) {
+		struct conn *conn = loop->touched;
+
+		forget_touch(conn);
+		conn_flush(conn);
+	}
+}
+
 void conn_refuse(struct net_server *server, int fd)
 {
 	atomic_fetch_sub(&server->handshaking, 1);
@@ -80,10 +111,12 @@ void conn_close(struct conn *conn)
 		atomic_fetch_sub(&server->handshaking, 1);
 	if (conn->ssl) {
 		/* Without an answer: the client knows from GOAWAY or does not care. */
-		if (conn->session)
+		if (conn->session && !conn->over_ns)
 			SSL_shutdown(conn->ssl);
 		SSL_free(conn->ssl);
 	}
+	if (conn->touched)
+		forget_touch(conn);
 	if (conn->prev)
 		conn->prev->next = conn->next;
 	else
@@ -209,16 +242,30 @@ static bool pause_reading(struct conn *conn, bool pause)
 
 static bool is_over(const struct conn *conn)
 {
-	return !conn->pending && (conn->closing || (!nghttp2_session_want_read(conn->session) &&
-						    !nghttp2_session_want_write(conn->session)));
+	return !conn->pending && !nghttp2_session_want_read(conn->session) &&
+	       !nghttp2_session_want_write(conn->session);
+}
+
+/*
+ * Says that nothing follows, and waits for the client to close: a socket closed
+ * with bytes unread is reset, and what was sent last can be lost with it.
+ */
+static void linger(struct conn *conn)
+{
+	conn->over_ns = clock_monotonic_ns();
+	SSL_shutdown(conn->ssl);
+	shutdown(conn->fd, SHUT_WR);
 }
 
 void conn_flush(struct conn *conn)
 {
-	if (!conn->session)
+	if (!conn->session || conn->over_ns)
 		return;
-	if (!flush(conn) || is_over(conn) || !pause_reading(conn, conn->pending || conn->closing))
+	if (!flush(conn) || (conn->closing && !conn->pending) ||
+	    !pause_reading(conn, conn->pending || conn->closing))
 		conn_close(conn);
+	else if (is_over(conn))
+		linger(conn);
 }
 
 /* Reads and hands to HTTP/2; false when the connection is over. */
@@ -234,8 +281,10 @@ static bool read_some(struct conn *conn)
 		n = SSL_read(conn->ssl, scratch, LOOP_SCRATCH);
 		if (n <= 0)
 			return tls_wait(conn, n);
-		if (net_meter_count(&conn->meter, (struct bytes){scratch, (size_t)n},
-				    clock_monotonic_ns()))
+		if (conn->over_ns)
+			taken = n;
+		else if (net_meter_count(&conn->meter, (struct bytes){scratch, (size_t)n},
+					 clock_monotonic_ns()))
 			taken = nghttp2_session_mem_recv(conn->session, scratch, (size_t)n);
 		else
 			h2_abuse(conn, "frames");
@@ -411,7 +460,7 @@ static bool time_is_up(const struct conn *conn, int64_t now_ns)
 		return now_ns - conn->accepted_ns >= options->handshake_ms * CLOCK_NS_PER_MS;
 	if (conn->stalled_since_ns && now_ns - conn->stalled_since_ns >= STALL_NS)
 		return true;
-	if (conn->goaway_sent && !conn->n_calls && !conn->pending)
+	if (conn->over_ns && now_ns - conn->over_ns >= LINGER_NS)
 		return true;
 	return headers_are_late(conn, now_ns);
 }

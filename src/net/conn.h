@@ -46,6 +46,7 @@ struct loop {
 	bool started, draining, closing;
 	_Atomic int64_t turned_ns; /* when it last swept; read by others */
 	struct conn *conns;
+	struct conn *touched; /* with something to send when the inbox is done */
 	pthread_mutex_t lock; /* inbox */
 	struct post *inbox, **inbox_tail;
 	struct post drain, close_all, stop;
@@ -117,7 +118,7 @@ struct net_call {
 
 struct conn {
 	struct loop *loop;
-	struct conn *prev, *next;
+	struct conn *prev, *next, *next_touched;
 	int fd;
 	SSL *ssl;
 	nghttp2_session *session; /* NULL during the handshake */
@@ -126,8 +127,9 @@ struct conn {
 	unsigned n_calls;
 	struct net_peer peer;
 	int64_t accepted_ns, idle_since_ns, stalled_since_ns, drained_ns;
+	int64_t over_ns; /* when the last was sent */
 	struct net_meter meter;
-	bool closing, goaway_sent, write_blocked, read_paused;
+	bool closing, goaway_sent, write_blocked, read_paused, touched;
 	uint64_t bytes_held;
 	size_t reserved;  /* for messages being received */
 	uint8_t *pending; /* what the socket did not take */
@@ -166,6 +168,9 @@ void conn_close(struct conn *conn);
  * must not touch it afterwards.
  */
 void conn_flush(struct conn *conn);
+/* Flushes it after the inbox: what several posts give to send goes out as one. */
+void conn_touch(struct conn *conn);
+void conn_flush_touched(struct loop *loop);
 void conn_drain(struct conn *conn);
 /* Several times a second: limits of time. May close the connection. */
 void conn_sweep(struct conn *conn, int64_t now_ns);

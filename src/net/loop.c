@@ -85,6 +85,7 @@ static void do_inbox(struct loop *loop)
 		free(heap);
 		post = next;
 	}
+	conn_flush_touched(loop);
 }
 
 static void woken(evutil_socket_t fd, short what, void *ctx)

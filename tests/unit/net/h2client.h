@@ -9,6 +9,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <nghttp2/nghttp2.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
@@ -87,6 +88,7 @@ static struct client *client_new(uint16_t port, const char *dir, const char *nam
 {
 	struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(port)};
 	struct client *c = calloc(1, sizeof(*c));
+	const int on = 1;
 	char path[512];
 
 	assert_non_null(c);
@@ -94,6 +96,7 @@ static struct client *client_new(uint16_t port, const char *dir, const char *nam
 	c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	assert_true(c->fd >= 0);
 	assert_int_equal(connect(c->fd, (struct sockaddr *)&at, sizeof(at)), 0);
+	assert_int_equal(setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)), 0);
 	assert_int_equal(fcntl(c->fd, F_SETFL, O_NONBLOCK), 0);
 	c->tls = SSL_CTX_new(TLS_client_method());
 	SSL_CTX_set_max_proto_version(c->tls, version);

@@ -303,6 +303,48 @@ static void test_facts_of_a_call(void **state)
 	end(&b, c);
 }
 
+/* One of several clients: calls of all kinds, ended in all ways, over and over. */
+static void *busy_client(void *ctx)
+{
+	static const uint8_t code[4] = {0, 0, 0, NGHTTP2_CANCEL};
+	struct bench *b = ctx;
+
+	for (int round = 0; round < 6; round++) {
+		struct client *c = connect_kiosk(b);
+
+		for (int32_t stream = 1; stream < 41; stream += 8) {
+			call(c, stream, "/test/Echo", "hello", 5);
+			call(c, stream + 2, "/test/Count", "50", 2);
+			client_request(c, stream + 4, "/test/Facts",
+				       (const char *[]){"grpc-timeout", "1u", NULL});
+			call(c, stream + 6, "/test/Count", "1000", 4);
+			client_frame(c, F_RST_STREAM, 0, stream + 6, code, sizeof(code));
+			check_message(client_end(c, stream), 0, "hello");
+			check_message(client_end(c, stream + 2), 49, "49");
+			client_end(c, stream + 4);
+		}
+		/* Gone in the middle of an answer. */
+		call(c, 41, "/test/Big", "4", 1);
+		client_free(c);
+	}
+	return NULL;
+}
+
+static void test_many_clients(void **state)
+{
+	pthread_t threads[4];
+	struct bench b;
+
+	(void)state;
+	bench_init(&b);
+	bench_open(&b);
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, busy_client, &b), 0);
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+	bench_close(&b);
+}
+
 /* Requests that are refused. */
 
 /* Sends a whole request and gives the stream's answer. */
@@ -786,12 +828,9 @@ static bool flood(struct client *c, uint8_t type, uint8_t flags, int32_t stream,
 		client_write(c, frames, (size_t)(to - frames));
 		client_read(c);
 	}
-	if (!c->shut) {
-		static const uint8_t ping[8];
-
-		client_frame(c, F_PING, 0, 0, ping, sizeof(ping));
-		CLIENT_UNTIL(c, c->pings);
-	}
+	if (!c->shut)
+		call(c, 3, "/test/Echo", "x", 1);
+	CLIENT_UNTIL(c, client_answer(c, 3)->ended);
 	return !c->shut;
 }
 
@@ -1019,6 +1058,7 @@ int main(void)
 		cmocka_unit_test(test_calls_side_by_side),
 		cmocka_unit_test(test_statuses),
 		cmocka_unit_test(test_facts_of_a_call),
+		cmocka_unit_test(test_many_clients),
 		cmocka_unit_test(test_headers_that_are_refused),
 		cmocka_unit_test(test_messages_that_are_refused),
 		cmocka_unit_test(test_deadline),
