@@ -72,7 +72,8 @@ static inline void test_store_init(struct test_store *s, uint64_t map_size)
 					  .model = "test/1",
 					  .dim = STORE_DIM,
 					  .digest = {1, 2, 3}}};
-	strcpy(s->dir, "/tmp/biomatch-store-XXXXXX");
+	/* In memory, where each of the many commits does not wait for a disk. */
+	strcpy(s->dir, "/dev/shm/biomatch-store-XXXXXX");
 	assert_non_null(mkdtemp(s->dir));
 	test_store_key(s, "key", 7);
 	test_store_path(s, "key", path);
