@@ -36,6 +36,9 @@ size_t code_nibble_bytes(size_t rows, size_t dim);
 void code_encode(const float *templates, size_t first, size_t n, size_t dim, void *signs,
 		 void *nibbles);
 
+/* Forgets a row: its codes are zero again, as if it had never been encoded. */
+void code_erase(size_t row, size_t dim, void *signs, void *nibbles);
+
 enum code_mode {
 	CODE_CERTIFIED, /* four bits alone: a candidate is never left out */
 	CODE_FAST,      /* sign bits first: one is left out with a chance below 1e-8 */

@@ -49,7 +49,8 @@ struct db_cursor {
 };
 
 /*
- * Opens the environment in a directory that exists and belongs to this user.
+ * Opens the environment in a directory on a local disk that exists and belongs
+ * to this user.
  * The map is sparse: it takes address space, the file grows as it fills. BM_ELOCKED when
  * another process has it open. On failure message says what to do.
  */
@@ -60,7 +61,7 @@ void db_close(struct db *db);
 /* True once a commit or sync failed: every later write is BM_EREADONLY. */
 bool db_is_read_only(const struct db *db);
 
-/* Bytes of the map, bytes in use, and the readers now open. */
+/* Bytes of the map, bytes of the file in use, and the most readers there were at once. */
 struct db_stat {
 	uint64_t map_bytes, used_bytes;
 	unsigned readers;
@@ -73,7 +74,8 @@ int db_begin_write(struct db *db, struct db_txn *txn) BM_MUST_CHECK;
 int db_begin_nested(struct db_txn *parent, struct db_txn *txn) BM_MUST_CHECK;
 /*
  * Commits, or aborts where the transaction holds an error, which it returns.
- * A top-level commit that fails to write or sync makes the store read-only.
+ * A top-level commit that fails to write or sync makes the store read-only; the
+ * failure of a nested one is its parent's error, too.
  */
 int db_commit(struct db_txn *txn) BM_MUST_CHECK;
 /* Ends a transaction without keeping anything. Harmless after db_commit. */

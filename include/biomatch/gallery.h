@@ -10,9 +10,9 @@
  *
  * Thread: the store from any; a snapshot from one thread at a time; apply and
  * maintain only from the writer, inside its transaction.
- * Errors: BM_ENOGALLERY, BM_ENOREFERENCE, BM_EEXPIRED, BM_ENOENCOUNTER,
- * BM_EEXISTS, BM_ENOTEMPTY, BM_ELIMIT, BM_EMODEL, BM_ECORRUPT, and those of db.
- * Owns: results are copied into the caller's arena or structs.
+ * Errors: BM_EINVAL for a vector that is not of unit length, BM_ENOGALLERY, BM_ENOREFERENCE,
+ * BM_EEXPIRED, BM_ENOENCOUNTER, BM_EEXISTS, BM_ENOTEMPTY, BM_ELIMIT, BM_EMODEL, BM_ECORRUPT, and
+ * those of db. Owns: results are copied into the caller's arena or structs.
  */
 #ifndef BIOMATCH_GALLERY_H
 #define BIOMATCH_GALLERY_H
@@ -48,6 +48,7 @@ struct gallery_info {
 	uint32_t id;
 	char name[GALLERY_NAME_MAX + 1];
 	char model[GALLERY_MODEL_MAX + 1];
+	uint8_t digest[PACK_SHA256_LEN]; /* of the models that its templates are from */
 	uint32_t dim;
 	int64_t created_ms;
 	uint64_t subjects, encounters, segments, tail_rows;
@@ -115,7 +116,7 @@ struct gallery_result {
 int gallery_store_open(struct db *db, const struct keys *keys, const struct pack *pack,
 		       struct gallery_store **out) BM_MUST_CHECK;
 void gallery_store_close(struct gallery_store *store);
-/* Rows of the segments sealed from here on, 64 to 4096; for tests. */
+/* Rows of the segments sealed from here on, a multiple of 64 up to 4096; for tests. */
 void gallery_store_set_segment_rows(struct gallery_store *store, uint32_t rows);
 
 /* A consistent view; keep it for one call at most. */

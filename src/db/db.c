@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "biomatch/log.h"
@@ -64,18 +65,37 @@ static void stick(struct db_txn *txn, int rc, const char *what)
 	log_error("store_failed", "operation=%s error=%s", what, mdb_strerror(rc));
 }
 
-/*
- * The store's directory must be ours alone: LMDB trusts what it finds there. The
- * lock keeps out a second daemon, which LMDB itself would let in.
- */
-static int lock_dir(const char *dir, int *fd, char message[256])
+/* Over a network, neither LMDB's shared map nor its locks hold. */
+static bool is_remote(int fd)
 {
-	char path[512];
+	static const uint32_t remote[] = {
+		0x6969,     /* NFS */
+		0xff534d42, /* CIFS */
+		0xfe534d42, /* SMB 2 */
+		0x01021997, /* 9p */
+		0x00c36400, /* Ceph */
+		0x5346414f, /* AFS */
+	};
+	struct statfs fs;
+
+	if (fstatfs(fd, &fs))
+		return false;
+	for (size_t i = 0; i < sizeof(remote) / sizeof(remote[0]); i++) {
+		if ((uint32_t)fs.f_type == remote[i])
+			return true;
+	}
+	return false;
+}
+
+/* The store's directory must be ours alone: LMDB trusts what it finds there. */
+static int open_dir(const char *dir, int *fd, char message[256])
+{
 	struct stat st;
 
-	if (stat(dir, &st) || !S_ISDIR(st.st_mode)) {
+	*fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (*fd < 0 || fstat(*fd, &st)) {
 		snprintf(message, 256, "%.180s: %s; create the directory first", dir,
-			 errno ? strerror(errno) : "not a directory");
+			 strerror(errno));
 		return BM_EIO;
 	}
 	if (st.st_uid != geteuid() || (st.st_mode & 022)) {
@@ -84,6 +104,19 @@ static int lock_dir(const char *dir, int *fd, char message[256])
 			 dir);
 		return BM_EIO;
 	}
+	if (is_remote(*fd)) {
+		snprintf(message, 256,
+			 "%.160s: is on a network file system; the store needs a local disk", dir);
+		return BM_EIO;
+	}
+	return 0;
+}
+
+/* The lock keeps out a second daemon, which LMDB itself would let in. */
+static int lock_dir(const char *dir, int *fd, char message[256])
+{
+	char path[512];
+
 	snprintf(path, sizeof(path), "%.480s/daemon.lock", dir);
 	*fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (*fd < 0) {
@@ -148,19 +181,26 @@ int db_open(const char *dir, uint64_t map_size, unsigned max_readers, struct db 
 	    char message[256])
 {
 	struct db *db = calloc(1, sizeof(*db));
-	int rc, error;
+	int rc, error, dir_fd;
 
 	if (!db)
 		return BM_ENOMEM;
 	db->lock_fd = -1;
 	atomic_init(&db->read_only, false);
-	error = lock_dir(dir, &db->lock_fd, message);
+	error = open_dir(dir, &dir_fd, message);
+	if (!error)
+		error = lock_dir(dir, &db->lock_fd, message);
 	if (!error) {
 		rc = open_env(db, dir, map_size, max_readers);
+		/* A new data file outlives a power cut only once its name is on disk. */
+		if (!rc && fsync(dir_fd))
+			rc = errno;
 		error = error_of(rc);
 		if (rc)
 			snprintf(message, 256, "%.160s: %s", dir, mdb_strerror(rc));
 	}
+	if (dir_fd >= 0)
+		close(dir_fd);
 	if (error) {
 		db_close(db);
 		return error;
@@ -254,6 +294,9 @@ int db_commit(struct db_txn *txn)
 	 */
 	if (!txn->parent && rc != MDB_MAP_FULL)
 		atomic_store(&txn->db->read_only, true);
+	/* A nested one may have handed over half of its pages: keep none of the parent. */
+	if (txn->parent && !txn->parent->error)
+		txn->parent->error = txn->error;
 	return txn->error;
 }
 

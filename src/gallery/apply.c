@@ -135,12 +135,10 @@ static int put(struct gallery_store *store, struct db_txn *txn, struct gallery_r
 	       struct gallery_outcome *outcome)
 {
 	bool is_new = !subject->n;
-	int error;
+	int error = record_fits(store, record, change->dim);
 
-	if (change->dim != record->dim ||
-	    memcmp(record->digest, store->pack->digest, sizeof(record->digest)))
-		return BM_EMODEL;
-	error = add_encounter(subject, change, outcome);
+	if (!error)
+		error = add_encounter(subject, change, outcome);
 	if (!error)
 		error = append_row(store, txn, record, subject, change);
 	if (!error)

@@ -1,4 +1,5 @@
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "store.h"
 
@@ -19,6 +20,15 @@ static void fault(struct check *check, const char *gallery, const char *what)
 	check->report(check->ctx, text);
 }
 
+/* Reports what a reader stumbled over; the check goes on behind it. */
+static void note_damage(struct check *check, const char *gallery, const char *what)
+{
+	if (check->txn->error != BM_ECORRUPT)
+		return;
+	check->txn->error = 0;
+	fault(check, gallery, what);
+}
+
 /* Every encounter's row is there, whole, and the subject's. */
 static void check_subject(struct check *check, const struct gallery_record *gallery,
 			  const uint8_t *pseudonym, uint64_t *encounters)
@@ -32,10 +42,14 @@ static void check_subject(struct check *check, const struct gallery_record *gall
 	}
 	*encounters += subject.n;
 	for (uint16_t i = 0; i < subject.n; i++) {
-		if (row_read(check->txn, gallery, subject.encounters[i].row, &row))
+		int error = row_read(check->txn, gallery, subject.encounters[i].row, &row);
+
+		if (error == BM_ECORRUPT) {
+			check->txn->error = 0;
 			fault(check, gallery->name, "a template is missing or damaged");
-		else if (memcmp(row.facts.subject, pseudonym, KEYS_PSEUDONYM_LEN))
+		} else if (!error && memcmp(row.facts.subject, pseudonym, KEYS_PSEUDONYM_LEN)) {
 			fault(check, gallery->name, "a template belongs to another subject");
+		}
 	}
 }
 
@@ -79,6 +93,63 @@ static uint64_t count_tail(struct check *check, const struct gallery_record *gal
 	return n;
 }
 
+static bool all_zero(const void *p, size_t len)
+{
+	const uint8_t *bytes = p;
+
+	return !len || (!bytes[0] && !memcmp(bytes, bytes + 1, len - 1));
+}
+
+/* Nothing is left of a deleted row but its number. */
+static bool is_erased(const struct row_facts *facts, const float *floats, size_t dim)
+{
+	struct row_facts left = {.row = facts->row};
+
+	return !memcmp(facts, &left, sizeof(left)) && all_zero(floats, dim * sizeof(*floats));
+}
+
+/* Writes the codes that the rows should have, and looks at the deleted ones. */
+static void encode_rows(struct check *check, const struct gallery_record *gallery,
+			const struct segment *segment, uint8_t *signs, uint8_t *nibbles)
+{
+	for (uint32_t at = 0; at < segment->head.rows; at++) {
+		const float *part = segment_part(check->txn, gallery, segment, at / PART_ROWS);
+		const float *floats = part + (size_t)(at % PART_ROWS) * gallery->dim;
+
+		if (!part)
+			return;
+		if (at && segment->facts[at].row <= segment->facts[at - 1].row)
+			fault(check, gallery->name, "the rows of a segment are out of order");
+		if (segment->live[at / 64] >> (at % 64) & 1)
+			code_encode(floats, at, 1, gallery->dim, signs, nibbles);
+		else if (!is_erased(&segment->facts[at], floats, gallery->dim))
+			fault(check, gallery->name, "a deleted template is still there");
+	}
+}
+
+/* Codes have no checksum: they follow from the rows, and so do the damaged ones. */
+static void check_planes(struct check *check, const struct gallery_record *gallery,
+			 const struct segment *segment)
+{
+	size_t n_signs = code_sign_bytes(segment->head.rows, gallery->dim);
+	size_t n_nibbles = code_nibble_bytes(segment->head.rows, gallery->dim);
+	uint8_t *planes = calloc(1, n_signs + n_nibbles);
+	struct code_segment codes;
+
+	if (!planes) {
+		check->txn->error = BM_ENOMEM;
+		return;
+	}
+	encode_rows(check, gallery, segment, planes, planes + n_signs);
+	if (segment_codes(check->txn, gallery, segment, &codes) &&
+	    (memcmp(codes.signs, planes, n_signs) ||
+	     memcmp(codes.nibbles, planes + n_signs, n_nibbles)))
+		fault(check, gallery->name, "codes and templates do not agree");
+	note_damage(check, gallery->name, "a plane of a segment is missing or damaged");
+	bytes_wipe(planes, n_signs + n_nibbles);
+	free(planes);
+}
+
 /* The rows of tail and segments are as many as the encounters. */
 static void check_rows(struct check *check, const struct gallery_record *gallery)
 {
@@ -92,11 +163,13 @@ static void check_rows(struct check *check, const struct gallery_record *gallery
 			bits += (uint32_t)__builtin_popcountll(segment.live[w]);
 		if (bits != segment.head.live)
 			fault(check, gallery->name, "a segment's count of live rows is wrong");
+		check_planes(check, gallery, &segment);
 		live += bits;
 		dead += segment.head.rows - bits;
 		segments++;
 		row = segment.head.last_row + 1;
 	}
+	note_damage(check, gallery->name, "a segment's head is damaged");
 	if (tail != gallery->tail_rows || segments != gallery->segments ||
 	    dead != gallery->dead_rows)
 		fault(check, gallery->name, "the gallery's counters are wrong");

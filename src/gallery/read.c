@@ -25,8 +25,26 @@ void record_to_info(const struct gallery_record *record, struct gallery_info *in
 		.tail_rows = record->tail_rows,
 		.next_row = record->next_row,
 	};
+	memcpy(info->digest, record->digest, sizeof(info->digest));
 	text_load(info->name, record->name, GALLERY_NAME_MAX);
 	text_load(info->model, record->model, GALLERY_MODEL_MAX);
+}
+
+/* What rows and models need of a gallery's record. */
+static struct gallery_record record_of(const struct gallery_info *info)
+{
+	struct gallery_record record = {.id = info->id, .dim = info->dim};
+
+	memcpy(record.digest, info->digest, sizeof(record.digest));
+	return record;
+}
+
+int record_fits(const struct gallery_store *store, const struct gallery_record *record, size_t dim)
+{
+	return dim == record->dim &&
+			       !memcmp(record->digest, store->pack->digest, sizeof(record->digest))
+		       ? 0
+		       : BM_EMODEL;
 }
 
 int gallery_find(struct gallery_snapshot *snapshot, const char *name, struct gallery_info *out)
@@ -114,6 +132,8 @@ static int verify_rows(struct gallery_snapshot *snapshot, const struct gallery_r
 		if (encounter->expires_ms <= now_ms)
 			continue;
 		error = row_read(&snapshot->txn, record, encounter->row, &row);
+		if (!error && memcmp(row.facts.subject, subject->pseudonym, KEYS_PSEUDONYM_LEN))
+			error = BM_ECORRUPT;
 		if (error)
 			return error;
 		score = score_dot(row.floats, probe, record->dim);
@@ -130,13 +150,13 @@ int gallery_verify(struct gallery_snapshot *snapshot, const struct gallery_info 
 		   struct gallery_candidate *best, uint64_t *compared)
 {
 	_Alignas(64) float rotated[PACK_MAX_DIM];
-	struct gallery_record record = {.id = gallery->id, .dim = gallery->dim};
+	struct gallery_record record = record_of(gallery);
 	struct subject found;
-	int error;
+	int error = record_fits(snapshot->store, &record, dim);
 
 	*compared = 0;
-	if (dim != gallery->dim)
-		return BM_EMODEL;
+	if (error)
+		return error;
 	error = find_subject(snapshot, gallery->id, subject, &found);
 	if (!error)
 		error = rotation_apply(snapshot->store, gallery->id, probe, dim, rotated);
@@ -152,7 +172,7 @@ int gallery_identify(struct gallery_snapshot *snapshot, const struct gallery_inf
 		     const struct gallery_search *search, struct arena *arena,
 		     struct gallery_result *result)
 {
-	struct gallery_record record = {.id = gallery->id, .dim = gallery->dim};
+	struct gallery_record record = record_of(gallery);
 
 	return search_rows(snapshot->store, &snapshot->txn, &record, search, arena, result);
 }

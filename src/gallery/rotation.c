@@ -117,8 +117,11 @@ int rotation_apply(struct gallery_store *store, uint32_t gallery, const float *i
 		   float *out)
 {
 	const struct rotation *rotation;
-	int error = rotation_find(store, gallery, dim, &rotation);
+	int error;
 
+	if (!(fabsf(score_dot(in, in, dim) - 1) < 1e-5f))
+		return BM_EINVAL;
+	error = rotation_find(store, gallery, dim, &rotation);
 	if (error)
 		return error;
 	for (size_t i = 0; i < dim; i++)

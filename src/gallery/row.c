@@ -1,24 +1,21 @@
-#include <assert.h>
-
 #include "store.h"
 
-static uint64_t facts_sum(const struct row_facts *facts)
+int facts_verify(const struct row_facts *facts)
 {
-	return record_sum(facts, sizeof(*facts));
+	return facts->sum == record_sum(facts, sizeof(*facts)) ? 0 : BM_ECORRUPT;
 }
 
 void row_seal(struct row_facts *facts, const float *floats, size_t dim)
 {
 	facts->template_sum = bytes_checksum(floats, dim * sizeof(float));
-	facts->sum = facts_sum(facts);
+	facts->sum = record_sum(facts, sizeof(*facts));
 }
 
 int row_verify(const struct row_facts *facts, const float *floats, size_t dim)
 {
-	return facts->sum == facts_sum(facts) &&
-			       facts->template_sum == bytes_checksum(floats, dim * sizeof(float))
-		       ? 0
-		       : BM_ECORRUPT;
+	if (facts_verify(facts))
+		return BM_ECORRUPT;
+	return facts->template_sum == bytes_checksum(floats, dim * sizeof(float)) ? 0 : BM_ECORRUPT;
 }
 
 static size_t tail_len(size_t dim)
@@ -109,42 +106,55 @@ void row_append(struct db_txn *txn, struct gallery_record *gallery, struct row_f
 	gallery->tail_rows++;
 }
 
-/* Rewrites a value with a stretch of it zeroed. */
-static void *rewrite_zeroed(struct db_txn *txn, const struct record_key *key, size_t from,
-			    size_t len)
+/* A copy of a value in its place, to be changed; NULL with the transaction's error set. */
+static uint8_t *rewrite(struct db_txn *txn, struct record_key key, size_t min)
 {
 	struct bytes old;
 	uint8_t *value;
 
-	if (!db_get(txn, DB_SEGMENTS, key_bytes(key), &old))
+	if (!db_get(txn, DB_SEGMENTS, key_bytes(&key), &old) || old.len < min) {
+		txn->error = txn->error ? txn->error : BM_ECORRUPT;
 		return NULL;
+	}
 	/* The old bytes stay readable: LMDB reuses no page within a transaction. */
-	value = db_reserve(txn, DB_SEGMENTS, key_bytes(key), old.len);
-	if (!value)
-		return NULL;
-	assert(from + len <= old.len);
-	memmove(value, old.data, old.len);
-	memset(value + from, 0, len);
-	return value;
+	value = db_reserve(txn, DB_SEGMENTS, key_bytes(&key), old.len);
+	return value ? memmove(value, old.data, old.len) : NULL;
+}
+
+/* No copy stays: neither the template nor its codes nor whose it was. */
+static void erase_in_segment(struct db_txn *txn, const struct gallery_record *gallery,
+			     const struct segment *segment, uint32_t at)
+{
+	size_t vector = gallery->dim * sizeof(float);
+	size_t from = VECTOR_OFFSET + (at % PART_ROWS) * vector;
+	uint64_t last = segment->head.last_row, row = segment->facts[at].row;
+	size_t signs = code_sign_bytes(segment->head.rows, gallery->dim);
+	size_t codes = VECTOR_OFFSET + signs + code_nibble_bytes(segment->head.rows, gallery->dim);
+	struct row_facts *facts;
+	uint8_t *value;
+
+	value = rewrite(txn, plane_key(gallery->id, last, PLANE_F32, at / PART_ROWS),
+			from + vector);
+	if (value)
+		memset(value + from, 0, vector);
+	value = rewrite(txn, plane_key(gallery->id, last, PLANE_CODES, 0), codes);
+	if (value)
+		code_erase(at, gallery->dim, value + VECTOR_OFFSET, value + VECTOR_OFFSET + signs);
+	facts = (void *)rewrite(txn, plane_key(gallery->id, last, PLANE_FACTS, 0),
+				(at + 1) * sizeof(*facts));
+	if (facts) /* the order of rows stays, for the search of others */
+		facts[at] = (struct row_facts){.row = row};
 }
 
 static int remove_from_segment(struct db_txn *txn, struct gallery_record *gallery, uint64_t row)
 {
-	size_t vector = gallery->dim * sizeof(float);
 	struct segment segment;
-	struct row_facts *facts;
-	struct record_key key;
 	uint32_t at;
 	int error = find_in_segment(txn, gallery, row, &segment, &at);
 
 	if (error)
 		return error;
-	key = plane_key(gallery->id, segment.head.last_row, PLANE_F32, at / PART_ROWS);
-	rewrite_zeroed(txn, &key, VECTOR_OFFSET + (at % PART_ROWS) * vector, vector);
-	key = plane_key(gallery->id, segment.head.last_row, PLANE_FACTS, 0);
-	facts = rewrite_zeroed(txn, &key, at * sizeof(*facts), sizeof(*facts));
-	if (facts) /* the order of rows stays, for the search of others */
-		facts[at].row = row;
+	erase_in_segment(txn, gallery, &segment, at);
 	segment.live[at / 64] &= ~(UINT64_C(1) << (at % 64));
 	segment.head.live--;
 	segment_write_head(txn, gallery->id, &segment);

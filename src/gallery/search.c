@@ -1,4 +1,4 @@
-#include <stdlib.h>
+#include <assert.h>
 
 #include "biomatch/score.h"
 #include "store.h"
@@ -104,8 +104,12 @@ static int consider(struct scan *scan, const struct row_facts *facts, const floa
 {
 	int error;
 
-	if (!matters(scan, score) || !wanted(scan, facts))
+	if (!matters(scan, score))
 		return 0;
+	/* Damaged facts could hide a face behind a filter. */
+	error = facts_verify(facts);
+	if (error || !wanted(scan, facts))
+		return error;
 	error = row_verify(facts, floats, scan->gallery->dim);
 	if (!error)
 		offer(scan, facts, score);
@@ -145,16 +149,29 @@ static int rescore(struct scan *scan, const struct segment *segment)
 	return 0;
 }
 
+static void take_all_rows(struct code_query *query, const struct segment *segment)
+{
+	query->n = 0;
+	for (uint32_t at = 0; at < segment->head.rows; at++) {
+		if (segment->live[at / 64] >> (at % 64) & 1)
+			query->rows[query->n++] = (uint16_t)at;
+	}
+}
+
 static int scan_segment(struct scan *scan, const struct segment *segment)
 {
 	struct code_segment codes;
 
 	if (!segment->head.live)
 		return 0;
-	if (!segment_codes(scan->txn, scan->gallery, segment, &codes))
+	if (segment_codes(scan->txn, scan->gallery, segment, &codes)) {
+		scan->query.bar = bar_of(scan);
+		code_scan(&codes, &scan->query, 1);
+	} else {
+		take_all_rows(&scan->query, segment);
+	}
+	if (scan->txn->error)
 		return scan->txn->error;
-	scan->query.bar = bar_of(scan);
-	code_scan(&codes, &scan->query, 1);
 	scan->compared += segment->head.live;
 	return rescore(scan, segment);
 }
@@ -277,10 +294,11 @@ int search_rows(struct gallery_store *store, struct db_txn *txn,
 	float *probe = arena_alloc(arena, gallery->dim * sizeof(*probe));
 	struct code_probe *coded = arena_alloc(arena, sizeof(*coded));
 	struct scan *scan = arena_alloc(arena, sizeof(*scan));
-	int error;
+	int error = record_fits(store, gallery, search->dim);
 
-	if (search->dim != gallery->dim)
-		return BM_EMODEL;
+	assert(search->max_candidates >= 1 && search->max_candidates <= GALLERY_MAX_CANDIDATES);
+	if (error)
+		return error;
 	if (!probe || !coded || !scan)
 		return BM_ENOMEM;
 	*scan = (struct scan){.txn = txn, .gallery = gallery, .search = search, .probe = probe};

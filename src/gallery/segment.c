@@ -86,13 +86,18 @@ bool segment_codes(struct db_txn *txn, const struct gallery_record *gallery,
 {
 	struct record_key key = plane_key(gallery->id, segment->head.last_row, PLANE_CODES, 0);
 	struct bytes value;
+	bool aligned;
 
 	if (!db_get(txn, DB_SEGMENTS, key_bytes(&key), &value) ||
-	    value.len != codes_len(segment->head.rows, gallery->dim) ||
-	    (uintptr_t)(value.data + VECTOR_OFFSET) % CODE_ALIGN) {
+	    value.len != codes_len(segment->head.rows, gallery->dim)) {
 		txn->error = txn->error ? txn->error : BM_ECORRUPT;
 		return false;
 	}
+	aligned = (uintptr_t)(value.data + VECTOR_OFFSET) % CODE_ALIGN == 0;
+	if (!aligned && !txn->writes)
+		txn->error = BM_ECORRUPT;
+	if (!aligned)
+		return false;
 	*out = (struct code_segment){
 		.signs = value.data + VECTOR_OFFSET,
 		.nibbles = value.data + VECTOR_OFFSET +

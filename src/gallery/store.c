@@ -81,7 +81,7 @@ int gallery_store_open(struct db *db, const struct keys *keys, const struct pack
 
 void gallery_store_set_segment_rows(struct gallery_store *store, uint32_t rows)
 {
-	assert(rows >= PART_ROWS && rows <= SEGMENT_ROWS);
+	assert(rows >= PART_ROWS && rows <= SEGMENT_ROWS && rows % PART_ROWS == 0);
 	store->segment_rows = rows;
 }
 

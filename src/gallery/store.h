@@ -28,7 +28,8 @@ struct gallery_snapshot {
 /*
  * Applies the gallery's keyed rotation: out = M in, with M orthonormal, dim x
  * dim, made from the store key and the gallery's id. Made at first use (dim^3
- * multiplications) and kept.
+ * multiplications) and kept. BM_EINVAL when in is not of unit length: bounds and
+ * thresholds count on it, and what is not a number would never match.
  */
 int rotation_apply(struct gallery_store *store, uint32_t gallery, const float *in, size_t dim,
 		   float *out) BM_MUST_CHECK;
@@ -37,6 +38,9 @@ void rotations_free(struct gallery_store *store);
 /* Reads a gallery's record. BM_ENOGALLERY. */
 int record_find(struct db_txn *txn, const char *name, struct gallery_record *out) BM_MUST_CHECK;
 void record_to_info(const struct gallery_record *record, struct gallery_info *info);
+/* BM_EMODEL when a vector of the store's pack is not like those of the gallery. */
+int record_fits(const struct gallery_store *store, const struct gallery_record *record,
+		size_t dim) BM_MUST_CHECK;
 /* Writes a gallery's record with a fresh checksum; errors stick to the transaction. */
 void record_write(struct db_txn *txn, struct gallery_record *record);
 
@@ -77,6 +81,8 @@ int row_read(struct db_txn *txn, const struct gallery_record *gallery, uint64_t 
 	     struct row *out) BM_MUST_CHECK;
 /* Takes a tail value apart; the checksums are for row_verify. */
 int tail_row_parse(struct bytes value, size_t dim, struct row *out) BM_MUST_CHECK;
+/* The checksum of a row's facts. */
+int facts_verify(const struct row_facts *facts) BM_MUST_CHECK;
 /* The two checksums of a row. */
 int row_verify(const struct row_facts *facts, const float *floats, size_t dim) BM_MUST_CHECK;
 void row_seal(struct row_facts *facts, const float *floats, size_t dim);
@@ -101,7 +107,11 @@ bool segment_at_or_after(struct db_txn *txn, const struct gallery_record *galler
 			 struct segment *out);
 /* Writes a segment's head and live bits with a fresh checksum. */
 void segment_write_head(struct db_txn *txn, uint32_t gallery, const struct segment *segment);
-/* The code planes of a segment; false with the transaction's error set. */
+/*
+ * The code planes of a segment; false with the transaction's error set, or where
+ * this transaction has rewritten them: until its commit they are not in the map
+ * and may be off the boundary that scans need.
+ */
 bool segment_codes(struct db_txn *txn, const struct gallery_record *gallery,
 		   const struct segment *segment, struct code_segment *out);
 /* The floats of one part of a segment; NULL with the transaction's error set. */

@@ -117,3 +117,16 @@ void code_encode(const float *templates, size_t first, size_t n, size_t dim, voi
 		memcpy(block + NIBBLE_BLOCK * dim / 2 + within * sizeof(fit), &fit, sizeof(fit));
 	}
 }
+
+void code_erase(size_t row, size_t dim, void *signs, void *nibbles)
+{
+	uint8_t *signs_of = (uint8_t *)signs + row / SIGN_BLOCK * sign_block_bytes(dim);
+	uint8_t *block = (uint8_t *)nibbles + row / NIBBLE_BLOCK * nibble_block_bytes(dim);
+	size_t within = row % NIBBLE_BLOCK;
+
+	for (size_t i = 0; i <= dim / 8; i++)
+		signs_of[i * SIGN_BLOCK + sign_place(row % SIGN_BLOCK)] = 0;
+	memset(block + within * dim / 2, 0, dim / 2);
+	memset(block + NIBBLE_BLOCK * dim / 2 + within * sizeof(struct nibble_fit), 0,
+	       sizeof(struct nibble_fit));
+}

@@ -1,14 +1,15 @@
 /*
  * A gallery against a list in memory that is searched by brute force: the same
  * subjects, encounters, order and bits of the score after any history of puts,
- * deletes, sealing, moving, closing and opening.
+ * deletes, sealing, moving, closing and opening. As with the writer, each change
+ * has a transaction inside that of its group, and some are undone.
  */
 #include "store.h"
 
 #include "../../../src/gallery/store.h"
 
 #define MAX_ENTRIES 2000
-#define HISTORIES   40
+#define HISTORIES   20
 #define STEPS       160
 
 /* One encounter that should be there. */
@@ -24,7 +25,33 @@ struct oracle {
 	struct entry entries[MAX_ENTRIES];
 	size_t n;
 	uint64_t next_name;
+	struct db_txn group; /* open while it has a handle */
 };
+
+static void end_group(struct oracle *o)
+{
+	if (o->group.handle)
+		assert_int_equal(db_commit(&o->group), 0);
+}
+
+/* True when the change is kept. */
+static bool change_or_undo(struct test_store *s, struct oracle *o, uint64_t *state,
+			   const struct gallery_change *change)
+{
+	bool keep = test_random(state) % 8;
+	struct gallery_outcome outcome;
+	struct db_txn txn;
+
+	if (!o->group.handle)
+		assert_int_equal(db_begin_write(s->db, &o->group), 0);
+	assert_int_equal(db_begin_nested(&o->group, &txn), 0);
+	assert_int_equal(gallery_apply(s->store, &txn, change, &outcome), 0);
+	if (keep)
+		assert_int_equal(db_commit(&txn), 0);
+	else
+		db_abort(&txn);
+	return keep;
+}
 
 static void rotate(struct test_store *s, const float *in, float *out)
 {
@@ -35,7 +62,6 @@ static void random_put(struct test_store *s, struct oracle *o, uint64_t *state)
 {
 	struct entry *e = &o->entries[o->n];
 	struct gallery_change change = {.kind = GALLERY_PUT, .gallery = "g", .dim = STORE_DIM};
-	struct gallery_outcome outcome;
 
 	test_vector(state, e->given, STORE_DIM);
 	if (o->n && test_random(state) % 4 == 0) /* a tie, to the bit */
@@ -55,8 +81,7 @@ static void random_put(struct test_store *s, struct oracle *o, uint64_t *state)
 	change.subject = e->subject;
 	change.embedding = e->given;
 	rotate(s, e->given, e->vector);
-	assert_int_equal(test_apply(s, &change, &outcome), 0);
-	o->n++;
+	o->n += change_or_undo(s, o, state, &change);
 }
 
 static void remove_entries(struct oracle *o, const char *subject, const char *encounter)
@@ -77,7 +102,6 @@ static void remove_entries(struct oracle *o, const char *subject, const char *en
 static void random_delete(struct test_store *s, struct oracle *o, uint64_t *state)
 {
 	struct gallery_change change = {.gallery = "g"};
-	struct gallery_outcome outcome;
 	char subject[16], encounter[16];
 	size_t i;
 
@@ -89,30 +113,26 @@ static void random_delete(struct test_store *s, struct oracle *o, uint64_t *stat
 	change.subject = subject;
 	change.kind = test_random(state) % 2 ? GALLERY_DELETE_SUBJECT : GALLERY_DELETE_ENCOUNTER;
 	strcpy(change.encounter.id, encounter);
-	assert_int_equal(test_apply(s, &change, &outcome), 0);
-	remove_entries(o, subject, change.kind == GALLERY_DELETE_SUBJECT ? NULL : encounter);
+	if (change_or_undo(s, o, state, &change))
+		remove_entries(o, subject,
+			       change.kind == GALLERY_DELETE_SUBJECT ? NULL : encounter);
 }
 
 /* Ties go to the older row, and upkeep may have moved any. */
-static void note_rows(struct test_store *s, struct oracle *o)
+static void note_rows(struct test_store *s, struct oracle *o, struct db_txn *txn)
 {
-	struct gallery_snapshot *snapshot;
-	struct gallery_record record;
 	uint8_t pseudonym[KEYS_PSEUDONYM_LEN];
 	struct subject subject;
 
-	assert_int_equal(gallery_snapshot_open(s->store, &snapshot), 0);
-	assert_int_equal(record_find(&snapshot->txn, "g", &record), 0);
 	for (size_t i = 0; i < o->n; i++) {
 		assert_int_equal(subject_pseudonym(s->store, 1, o->entries[i].subject, pseudonym),
 				 0);
-		assert_int_equal(subject_read(&snapshot->txn, 1, pseudonym, &subject), 0);
+		assert_int_equal(subject_read(txn, 1, pseudonym, &subject), 0);
 		for (uint16_t e = 0; e < subject.n; e++) {
 			if (!strcmp(subject.encounters[e].id, o->entries[i].encounter))
 				o->entries[i].row = subject.encounters[e].row;
 		}
 	}
-	gallery_snapshot_close(snapshot);
 }
 
 static bool listed(const char *const *list, size_t n, const char *text)
@@ -128,7 +148,7 @@ static bool matches(const struct entry *e, const struct gallery_search *search)
 {
 	const struct gallery_filter *f = search->filter;
 
-	if (e->expires_ms <= search->now_ms ||
+	if (e->expires_ms <= search->now_ms || e->row < search->from_row ||
 	    (search->other_than && !strcmp(search->other_than, e->subject)))
 		return false;
 	return !f ||
@@ -162,33 +182,52 @@ static const struct entry *best_left(const struct oracle *o, const struct galler
 }
 
 static void compare(struct test_store *s, const struct oracle *o,
-		    const struct gallery_search *search)
+		    const struct gallery_search *search, const struct gallery_result *result)
 {
 	const struct entry *taken[16];
-	struct gallery_snapshot *snapshot;
-	struct gallery_result result;
-	struct gallery_info info;
 	float probe[STORE_DIM];
-	struct arena arena;
 	size_t n = 0;
 
-	arena_init(&arena, 1 << 20);
 	rotate(s, search->probe, probe);
-	assert_int_equal(gallery_snapshot_open(s->store, &snapshot), 0);
-	assert_int_equal(gallery_find(snapshot, "g", &info), 0);
-	assert_int_equal(gallery_identify(snapshot, &info, search, &arena, &result), 0);
 	for (; n < search->max_candidates; n++) {
 		float score = 0;
 
 		taken[n] = best_left(o, search, probe, taken, n, &score);
 		if (!taken[n])
 			break;
-		assert_true(n < result.n);
-		assert_memory_equal(&result.candidates[n].score, &score, sizeof(score));
-		assert_string_equal(result.candidates[n].subject, taken[n]->subject);
-		assert_string_equal(result.candidates[n].encounter, taken[n]->encounter);
+		assert_true(n < result->n);
+		assert_memory_equal(&result->candidates[n].score, &score, sizeof(score));
+		assert_string_equal(result->candidates[n].subject, taken[n]->subject);
+		assert_string_equal(result->candidates[n].encounter, taken[n]->encounter);
 	}
-	assert_int_equal(result.n, n);
+	assert_int_equal(result->n, n);
+}
+
+/* In the open group as the duplicate check does, or in a snapshot after it. */
+static void search_and_compare(struct test_store *s, struct oracle *o, uint64_t *state,
+			       struct gallery_search *search)
+{
+	bool inside = o->group.handle && test_random(state) % 2;
+	struct gallery_snapshot *snapshot = NULL;
+	struct gallery_result result;
+	struct gallery_info info;
+	struct arena arena;
+
+	arena_init(&arena, 1 << 20);
+	if (!inside) {
+		end_group(o);
+		assert_int_equal(gallery_snapshot_open(s->store, &snapshot), 0);
+		assert_int_equal(gallery_find(snapshot, "g", &info), 0);
+	}
+	note_rows(s, o, inside ? &o->group : &snapshot->txn);
+	if (o->n && test_random(state) % 4 == 0)
+		search->from_row = o->entries[test_random(state) % o->n].row;
+	if (inside)
+		assert_int_equal(
+			gallery_identify_in(s->store, &o->group, search, "g", &arena, &result), 0);
+	else
+		assert_int_equal(gallery_identify(snapshot, &info, search, &arena, &result), 0);
+	compare(s, o, search, &result);
 	gallery_snapshot_close(snapshot);
 	arena_deinit(&arena);
 }
@@ -203,6 +242,8 @@ static void random_search(struct test_store *s, struct oracle *o, uint64_t *stat
 	float v[STORE_DIM];
 
 	test_vector(state, v, STORE_DIM);
+	if (o->n && test_random(state) % 4 == 0) /* somebody who is there */
+		memcpy(v, o->entries[test_random(state) % o->n].given, sizeof(v));
 	search.probe = v;
 	search.threshold = (float)(test_random(state) % 100) / 200.0f - 0.1f;
 	search.max_candidates = 1 + test_random(state) % 12;
@@ -228,8 +269,7 @@ static void random_search(struct test_store *s, struct oracle *o, uint64_t *stat
 		filter.captured_from_ms = 200;
 		filter.captured_before_ms = 700;
 	}
-	note_rows(s, o);
-	compare(s, o, &search);
+	search_and_compare(s, o, state, &search);
 }
 
 static void random_step(struct test_store *s, struct oracle *o, uint64_t *state)
@@ -243,6 +283,7 @@ static void random_step(struct test_store *s, struct oracle *o, uint64_t *state)
 		random_search(s, o, state);
 		break;
 	case 3:
+		end_group(o);
 		if (test_random(state) % 8 == 0) {
 			test_store_close(s);
 			test_store_open(s, 64 << 20);
@@ -270,6 +311,7 @@ static void test_equals_brute_force(void **state)
 		test_create_gallery(&s, "g");
 		for (int step = 0; step < STEPS + (int)(seed % 4) * 100; step++)
 			random_step(&s, oracle, &random);
+		end_group(oracle);
 		test_check(&s, 0);
 		for (int i = 0; i < 20; i++)
 			random_search(&s, oracle, &random);

@@ -227,6 +227,33 @@ static void encodes_in_parts(void **state)
 	free(v);
 }
 
+/* Erased, a row leaves the planes as they are without it. */
+static void erases_a_row(void **state)
+{
+	const size_t rows = 150;
+
+	(void)state;
+	for (size_t d = 0; d < DIMS; d++) {
+		size_t dim = dims[d], gone = draw() % rows;
+		size_t signs = code_sign_bytes(rows, dim), nibbles = code_nibble_bytes(rows, dim);
+		uint8_t *erased = allocate(signs + nibbles + 64);
+		uint8_t *without = allocate(signs + nibbles + 64);
+		float *v = allocate(rows * dim * sizeof(float));
+
+		for (size_t i = 0; i < rows; i++)
+			draw_unit(v + i * dim, dim);
+		code_encode(v, 0, rows, dim, erased, erased + signs);
+		code_erase(gone, dim, erased, erased + signs);
+		code_encode(v, 0, gone, dim, without, without + signs);
+		code_encode(v + (gone + 1) * dim, gone + 1, rows - gone - 1, dim, without,
+			    without + signs);
+		assert_memory_equal(erased, without, signs + nibbles + 64);
+		free(erased);
+		free(without);
+		free(v);
+	}
+}
+
 /* A probe at this cosine with a template, in a random direction. */
 static void draw_mate(const float *x, double cosine, size_t dim, float *out)
 {
@@ -447,6 +474,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(planes_have_the_stated_sizes),
 		cmocka_unit_test(encodes_in_parts),
+		cmocka_unit_test(erases_a_row),
 		cmocka_unit_test(signs_equal_portable),
 		cmocka_unit_test(nibbles_equal_portable),
 		cmocka_unit_test(never_loses_a_row),
