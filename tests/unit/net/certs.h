@@ -12,7 +12,7 @@ struct test_ca {
 	X509 *certificate;
 };
 
-static void certs_write_key(const char *path, EVP_PKEY *key)
+static inline void certs_write_key(const char *path, EVP_PKEY *key)
 {
 	FILE *f = fopen(path, "w");
 
@@ -21,7 +21,7 @@ static void certs_write_key(const char *path, EVP_PKEY *key)
 	assert_int_equal(fclose(f), 0);
 }
 
-static void certs_write(const char *path, X509 *certificate, X509_CRL *crl)
+static inline void certs_write(const char *path, X509 *certificate, X509_CRL *crl)
 {
 	FILE *f = fopen(path, "w");
 
@@ -32,7 +32,7 @@ static void certs_write(const char *path, X509 *certificate, X509_CRL *crl)
 	assert_int_equal(fclose(f), 0);
 }
 
-static void certs_add_extension(X509 *certificate, int nid, const char *value)
+static inline void certs_add_extension(X509 *certificate, int nid, const char *value)
 {
 	X509_EXTENSION *extension = X509V3_EXT_conf_nid(NULL, NULL, nid, value);
 
@@ -42,8 +42,8 @@ static void certs_add_extension(X509 *certificate, int nid, const char *value)
 }
 
 /* A certificate of key, valid for a day; san is in openssl's notation or NULL. */
-static X509 *certs_sign(const struct test_ca *ca, EVP_PKEY *key, const char *name, long serial,
-			const char *san)
+static inline X509 *certs_sign(const struct test_ca *ca, EVP_PKEY *key, const char *name,
+			       long serial, const char *san)
 {
 	X509 *certificate = X509_new();
 	X509_NAME *subject = X509_get_subject_name(certificate);
@@ -65,7 +65,7 @@ static X509 *certs_sign(const struct test_ca *ca, EVP_PKEY *key, const char *nam
 	return certificate;
 }
 
-static struct test_ca certs_make_ca(const char *dir, const char *name)
+static inline struct test_ca certs_make_ca(const char *dir, const char *name)
 {
 	struct test_ca ca = {.key = EVP_EC_gen("P-256")};
 	char path[512];
@@ -76,15 +76,15 @@ static struct test_ca certs_make_ca(const char *dir, const char *name)
 	return ca;
 }
 
-static void certs_free_ca(struct test_ca *ca)
+static inline void certs_free_ca(struct test_ca *ca)
 {
 	EVP_PKEY_free(ca->key);
 	X509_free(ca->certificate);
 }
 
 /* Writes DIR/NAME.pem and DIR/NAME.key. */
-static void certs_make(const char *dir, const struct test_ca *ca, const char *name, long serial,
-		       const char *san)
+static inline void certs_make(const char *dir, const struct test_ca *ca, const char *name,
+			      long serial, const char *san)
 {
 	EVP_PKEY *key = EVP_EC_gen("P-256");
 	X509 *certificate = certs_sign(ca, key, name, serial, san);
@@ -99,7 +99,8 @@ static void certs_make(const char *dir, const struct test_ca *ca, const char *na
 }
 
 /* Writes DIR/NAME.pem: the CA and a list that revokes one serial number. */
-static void certs_revoke(const char *dir, const struct test_ca *ca, const char *name, long serial)
+static inline void certs_revoke(const char *dir, const struct test_ca *ca, const char *name,
+				long serial)
 {
 	X509_CRL *crl = X509_CRL_new();
 	X509_REVOKED *entry = X509_REVOKED_new();

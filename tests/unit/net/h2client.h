@@ -70,13 +70,13 @@ struct client {
 	uint32_t goaway_code;
 };
 
-static struct answer *client_answer(struct client *c, int32_t stream)
+static inline struct answer *client_answer(struct client *c, int32_t stream)
 {
 	assert_true(stream > 0 && stream / 2 < CLIENT_STREAMS);
 	return &c->answers[stream / 2];
 }
 
-static void client_wait_socket(struct client *c, short events, int64_t until)
+static inline void client_wait_socket(struct client *c, short events, int64_t until)
 {
 	struct pollfd p = {.fd = c->fd, .events = events};
 
@@ -84,7 +84,8 @@ static void client_wait_socket(struct client *c, short events, int64_t until)
 }
 
 /* Connects a socket and makes the TLS objects; no byte is sent. */
-static struct client *client_new(uint16_t port, const char *dir, const char *name, int version)
+static inline struct client *client_new(uint16_t port, const char *dir, const char *name,
+					int version)
 {
 	struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(port)};
 	struct client *c = calloc(1, sizeof(*c));
@@ -116,7 +117,7 @@ static struct client *client_new(uint16_t port, const char *dir, const char *nam
 	return c;
 }
 
-static void client_free(struct client *c)
+static inline void client_free(struct client *c)
 {
 	for (int i = 0; i < CLIENT_STREAMS; i++)
 		free(c->answers[i].body);
@@ -127,7 +128,7 @@ static void client_free(struct client *c)
 	free(c);
 }
 
-static bool client_handshake(struct client *c)
+static inline bool client_handshake(struct client *c)
 {
 	int64_t until = clock_monotonic_ns() + CLIENT_WAIT_NS;
 
@@ -149,10 +150,10 @@ static bool client_handshake(struct client *c)
 	}
 }
 
-static void client_read(struct client *c);
+static inline void client_read(struct client *c);
 
 /* Sends bytes; reads meanwhile where the server does not take them. */
-static void client_write(struct client *c, const void *data, size_t len)
+static inline void client_write(struct client *c, const void *data, size_t len)
 {
 	int64_t until = clock_monotonic_ns() + CLIENT_WAIT_NS;
 
@@ -176,7 +177,8 @@ static void client_write(struct client *c, const void *data, size_t len)
 	}
 }
 
-static size_t put_head(uint8_t *out, uint32_t len, uint8_t type, uint8_t flags, int32_t stream)
+static inline size_t put_head(uint8_t *out, uint32_t len, uint8_t type, uint8_t flags,
+			      int32_t stream)
 {
 	bytes_put_be32(out, len << 8);
 	out[3] = type;
@@ -185,8 +187,8 @@ static size_t put_head(uint8_t *out, uint32_t len, uint8_t type, uint8_t flags, 
 	return 9;
 }
 
-static void client_frame(struct client *c, uint8_t type, uint8_t flags, int32_t stream,
-			 const void *payload, size_t len)
+static inline void client_frame(struct client *c, uint8_t type, uint8_t flags, int32_t stream,
+				const void *payload, size_t len)
 {
 	uint8_t *frame = malloc(9 + len);
 
@@ -198,7 +200,7 @@ static void client_frame(struct client *c, uint8_t type, uint8_t flags, int32_t 
 	free(frame);
 }
 
-static void client_update_window(struct client *c, int32_t stream, uint32_t by)
+static inline void client_update_window(struct client *c, int32_t stream, uint32_t by)
 {
 	uint8_t payload[4];
 
@@ -206,7 +208,7 @@ static void client_update_window(struct client *c, int32_t stream, uint32_t by)
 	client_frame(c, F_WINDOW_UPDATE, 0, stream, payload, sizeof(payload));
 }
 
-static void take_headers(struct client *c, struct answer *answer, uint8_t *block, size_t len)
+static inline void take_headers(struct client *c, struct answer *answer, uint8_t *block, size_t len)
 {
 	size_t have = strlen(answer->headers);
 
@@ -233,7 +235,7 @@ static void take_headers(struct client *c, struct answer *answer, uint8_t *block
 	}
 }
 
-static void take_data(struct client *c, int32_t stream, const uint8_t *data, size_t len)
+static inline void take_data(struct client *c, int32_t stream, const uint8_t *data, size_t len)
 {
 	struct answer *answer = client_answer(c, stream);
 
@@ -248,7 +250,7 @@ static void take_data(struct client *c, int32_t stream, const uint8_t *data, siz
 	}
 }
 
-static void take_settings(struct client *c, const uint8_t *payload, size_t len)
+static inline void take_settings(struct client *c, const uint8_t *payload, size_t len)
 {
 	for (size_t i = 0; i + 6 <= len; i += 6) {
 		if (payload[i + 1] != NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE)
@@ -260,7 +262,7 @@ static void take_settings(struct client *c, const uint8_t *payload, size_t len)
 	client_frame(c, F_SETTINGS, ACK, 0, NULL, 0);
 }
 
-static void take_frame(struct client *c, uint8_t *frame, size_t len)
+static inline void take_frame(struct client *c, uint8_t *frame, size_t len)
 {
 	int32_t stream = (int32_t)bytes_get_be32(frame + 5);
 	uint8_t *payload = frame + 9;
@@ -298,7 +300,7 @@ static void take_frame(struct client *c, uint8_t *frame, size_t len)
 }
 
 /* Takes what is there. */
-static void client_read(struct client *c)
+static inline void client_read(struct client *c)
 {
 	while (!c->shut) {
 		size_t at = 0;
@@ -340,7 +342,7 @@ static void client_read(struct client *c)
 	} while (0)
 
 /* Preface and settings; the stream windows are the default until the server's come. */
-static void client_greet(struct client *c)
+static inline void client_greet(struct client *c)
 {
 	for (int i = 0; i < CLIENT_STREAMS; i++)
 		c->answers[i].window = 65535;
@@ -349,7 +351,7 @@ static void client_greet(struct client *c)
 	CLIENT_UNTIL(c, c->settings);
 }
 
-static size_t put_header(uint8_t *out, const char *name, const char *value)
+static inline size_t put_header(uint8_t *out, const char *name, const char *value)
 {
 	size_t n = 0, name_len = strlen(name), len = strlen(value);
 
@@ -364,7 +366,7 @@ static size_t put_header(uint8_t *out, const char *name, const char *value)
 }
 
 /* extra: names and values in turn, NULL at the end. A name given again replaces its default. */
-static size_t client_header_block(uint8_t *out, const char *path, const char *const *extra)
+static inline size_t client_header_block(uint8_t *out, const char *path, const char *const *extra)
 {
 	const char *fields[][2] = {
 		{":method", "POST"},
@@ -394,8 +396,8 @@ static size_t client_header_block(uint8_t *out, const char *path, const char *co
 	return n;
 }
 
-static void client_request(struct client *c, int32_t stream, const char *path,
-			   const char *const *extra)
+static inline void client_request(struct client *c, int32_t stream, const char *path,
+				  const char *const *extra)
 {
 	uint8_t block[4096];
 
@@ -404,7 +406,8 @@ static void client_request(struct client *c, int32_t stream, const char *path,
 }
 
 /* DATA within the windows; stops early when the stream or the connection ends. */
-static void client_data(struct client *c, int32_t stream, const uint8_t *data, size_t len, bool end)
+static inline void client_data(struct client *c, int32_t stream, const uint8_t *data, size_t len,
+			       bool end)
 {
 	struct answer *answer = client_answer(c, stream);
 	size_t sent = 0;
@@ -429,7 +432,8 @@ static void client_data(struct client *c, int32_t stream, const uint8_t *data, s
 }
 
 /* One gRPC message. */
-static void client_message(struct client *c, int32_t stream, const void *data, size_t len, bool end)
+static inline void client_message(struct client *c, int32_t stream, const void *data, size_t len,
+				  bool end)
 {
 	uint8_t *framed = calloc(1, 5 + len);
 
@@ -441,13 +445,13 @@ static void client_message(struct client *c, int32_t stream, const void *data, s
 	free(framed);
 }
 
-static bool client_has(struct client *c, int32_t stream, const char *line)
+static inline bool client_has(struct client *c, int32_t stream, const char *line)
 {
 	return strstr(client_answer(c, stream)->headers, line) != NULL;
 }
 
 /* The whole answer to a call; the connection must stay. */
-static struct answer *client_end(struct client *c, int32_t stream)
+static inline struct answer *client_end(struct client *c, int32_t stream)
 {
 	struct answer *answer = client_answer(c, stream);
 

@@ -48,7 +48,7 @@ struct test_call {
 	pthread_t thread;
 };
 
-static void finish_with(struct test_call *call, enum grpc_status code, const char *message)
+static inline void finish_with(struct test_call *call, enum grpc_status code, const char *message)
 {
 	const struct net_status status = {.code = code, .message = message};
 
@@ -58,7 +58,7 @@ static void finish_with(struct test_call *call, enum grpc_status code, const cha
 	net_call_finish(call->net, &status);
 }
 
-static void *copy_of(const void *data, size_t len)
+static inline void *copy_of(const void *data, size_t len)
 {
 	void *copy = malloc(len ? len : 1);
 
@@ -69,8 +69,8 @@ static void *copy_of(const void *data, size_t len)
 	return copy;
 }
 
-static void *service_open_call(void *ctx, struct net_call *net, const char *path,
-			       size_t *max_message)
+static inline void *service_open_call(void *ctx, struct net_call *net, const char *path,
+				      size_t *max_message)
 {
 	struct record *record = ctx;
 	struct test_call *call;
@@ -92,7 +92,7 @@ static void *service_open_call(void *ctx, struct net_call *net, const char *path
 	return NULL;
 }
 
-static unsigned asked_count(const struct test_call *call)
+static inline unsigned asked_count(const struct test_call *call)
 {
 	char text[16] = "";
 
@@ -100,7 +100,7 @@ static unsigned asked_count(const struct test_call *call)
 	return (unsigned)strtoul(text, NULL, 10);
 }
 
-static void *count_thread(void *ctx)
+static inline void *count_thread(void *ctx)
 {
 	struct test_call *call = ctx;
 
@@ -114,7 +114,7 @@ static void *count_thread(void *ctx)
 	return NULL;
 }
 
-static void send_facts(struct test_call *call)
+static inline void send_facts(struct test_call *call)
 {
 	const struct net_peer *peer = net_call_peer(call->net);
 	int64_t deadline = net_call_deadline(call->net);
@@ -133,7 +133,7 @@ static void send_facts(struct test_call *call)
 	finish_with(call, GRPC_OK, NULL);
 }
 
-static void send_size(struct test_call *call)
+static inline void send_size(struct test_call *call)
 {
 	char text[24];
 	int len = snprintf(text, sizeof(text), "%zu", call->last_len);
@@ -142,7 +142,7 @@ static void send_size(struct test_call *call)
 	finish_with(call, GRPC_OK, NULL);
 }
 
-static void send_big(struct test_call *call)
+static inline void send_big(struct test_call *call)
 {
 	for (unsigned i = 0, n = asked_count(call); i < n; i++) {
 		uint8_t *data = calloc(1, BIG_LEN);
@@ -154,7 +154,7 @@ static void send_big(struct test_call *call)
 	finish_with(call, GRPC_OK, NULL);
 }
 
-static void send_failure(struct test_call *call)
+static inline void send_failure(struct test_call *call)
 {
 	const struct net_status status = {
 		.code = GRPC_FAILED_PRECONDITION,
@@ -166,7 +166,7 @@ static void send_failure(struct test_call *call)
 	net_call_finish(call->net, &status);
 }
 
-static void service_take_message(void *ctx, void *state, uint8_t *data, size_t len)
+static inline void service_take_message(void *ctx, void *state, uint8_t *data, size_t len)
 {
 	struct record *record = ctx;
 	struct test_call *call = state;
@@ -181,7 +181,7 @@ static void service_take_message(void *ctx, void *state, uint8_t *data, size_t l
 	call->last_len = len;
 }
 
-static void service_half_close(void *ctx, void *state)
+static inline void service_half_close(void *ctx, void *state)
 {
 	struct record *record = ctx;
 	struct test_call *call = state;
@@ -218,7 +218,7 @@ static void service_half_close(void *ctx, void *state)
 	}
 }
 
-static void service_cancel(void *ctx, void *state)
+static inline void service_cancel(void *ctx, void *state)
 {
 	struct record *record = ctx;
 	struct test_call *call = state;
@@ -230,7 +230,7 @@ static void service_cancel(void *ctx, void *state)
 		finish_with(call, GRPC_CANCELLED, "cancelled");
 }
 
-static void service_close_call(void *ctx, void *state)
+static inline void service_close_call(void *ctx, void *state)
 {
 	struct record *record = ctx;
 	struct test_call *call = state;
@@ -244,7 +244,7 @@ static void service_close_call(void *ctx, void *state)
 	atomic_fetch_add(&record->closes, 1);
 }
 
-static struct net_handler service_handler(struct record *record)
+static inline struct net_handler service_handler(struct record *record)
 {
 	return (struct net_handler){
 		.ctx = record,
