@@ -65,16 +65,17 @@ struct net_handler {
 
 struct net_options {
 	const char *listen; /* "host:port", port 0 for any; or "fd:N" for a listening socket */
-	const char *certificate, *private_key, *client_ca; /* PEM files */
+	const char *certificate, *private_key; /* PEM files */
+	const char *client_ca;                 /* PEM; revocation lists in it are honoured */
 	unsigned threads;
-	unsigned max_connections;
+	unsigned max_connections;    /* further ones wait; half may be without a certificate yet */
 	unsigned max_streams;        /* per connection */
 	size_t max_message;          /* bytes of one request message */
-	size_t max_connection_bytes; /* queued and partial, per connection */
+	size_t max_connection_bytes; /* queued and partial, per connection; >= max_message */
 	size_t max_total_bytes;      /* the same, over all connections */
 	uint32_t handshake_ms;       /* absolute limit from accept to TLS done */
 	uint32_t idle_ms;            /* a connection without calls is closed after it */
-	uint32_t request_ms;         /* absolute limit from a call's headers to its last byte */
+	uint32_t request_ms;         /* absolute limit for a message, the first from the headers */
 };
 
 int net_server_open(const struct net_options *options, const struct net_handler *handler,
@@ -101,7 +102,11 @@ const char *net_call_traceparent(const struct net_call *call);
 /* True once nobody waits for the answer. Any thread. */
 bool net_call_cancelled(const struct net_call *call);
 
-/* Sends one message; data is malloc'ed and becomes net's. Any thread. */
+/*
+ * Sends one message; data is malloc'ed and becomes net's. Any thread. Where there
+ * is no memory, or the client leaves more than max_connection_bytes unread, the
+ * call ends with RESOURCE_EXHAUSTED instead.
+ */
 void net_call_send(struct net_call *call, uint8_t *data, size_t len);
 /* Ends the call; strings and bytes are copied. Any thread. The call is gone. */
 void net_call_finish(struct net_call *call, const struct net_status *status);
