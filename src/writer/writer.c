@@ -9,6 +9,8 @@
 
 /* Under steady load upkeep takes a step after so many commits. */
 #define UPKEEP_COMMITS 16
+/* After a step that failed, a full store for one, the next is this many groups away. */
+#define UPKEEP_REST 1024
 
 /* A job of the group being written. */
 struct member {
@@ -33,7 +35,7 @@ struct writer {
 
 	/* The thread's own. */
 	struct member *group;
-	bool upkeep_failed;
+	unsigned upkeep_rest; /* groups to go without upkeep */
 };
 
 int writer_submit(struct writer *writer, struct writer_job *job)
@@ -164,7 +166,7 @@ static bool upkeep(struct writer *writer)
 	bool more = false;
 	int error;
 
-	if (writer->upkeep_failed || db_begin_write(writer->db, &txn))
+	if (writer->upkeep_rest || db_begin_write(writer->db, &txn))
 		return false;
 	error = gallery_maintain(writer->store, &txn, &more);
 	if (error || !more)
@@ -174,7 +176,7 @@ static bool upkeep(struct writer *writer)
 	if (error) {
 		/* The data are as they were; searches go on, a little slower. */
 		log_error("upkeep_failed", "reason=%s", bm_error_reason(error));
-		writer->upkeep_failed = true;
+		writer->upkeep_rest = UPKEEP_REST;
 		note_group(writer, 0, error);
 	}
 	return more && !error;
@@ -201,6 +203,7 @@ static void *run(void *arg)
 
 		note_group(writer, n, error);
 		tell_group(writer, n, error);
+		writer->upkeep_rest -= writer->upkeep_rest > 0;
 		if (++since_upkeep >= UPKEEP_COMMITS || !jobs_wait(writer)) {
 			since_upkeep = 0;
 			while (upkeep(writer) && !jobs_wait(writer))

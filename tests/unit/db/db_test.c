@@ -9,11 +9,11 @@
 #include <unistd.h>
 
 #include <cmocka.h>
-#include <fcntl.h>
 
 #include "biomatch/db.h"
 #include "biomatch/file.h"
 #include "biomatch/log.h"
+#include "fault.h"
 
 static char dir[64];
 
@@ -168,24 +168,6 @@ static void test_map_full(void **state)
 	db_close(db);
 }
 
-/* Turns the data file's descriptors into ones that cannot be written. */
-static void lose_data_file(void)
-{
-	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
-
-	assert_true(null >= 0);
-	for (int fd = 3; fd < 64; fd++) {
-		char link[32], target[256];
-		ssize_t len;
-
-		snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-		len = readlink(link, target, sizeof(target) - 1);
-		target[len > 0 ? len : 0] = '\0';
-		if (strstr(target, "data.mdb"))
-			dup2(null, fd);
-	}
-}
-
 /* A commit whose write fails leaves the store readable and nothing more. */
 static void test_failed_commit_is_final(void **state)
 {
@@ -209,8 +191,7 @@ static void test_failed_commit_is_final(void **state)
 			_exit(3);
 		if (!db_reserve(&txn, DB_SEGMENTS, text("large"), 8 << 20))
 			_exit(4);
-		lose_data_file();
-		ok = db_commit(&txn) == BM_EIO && db_is_read_only(db) &&
+		ok = fault_lose_data_file() && db_commit(&txn) == BM_EIO && db_is_read_only(db) &&
 		     db_begin_write(db, &txn) == BM_EREADONLY && !db_begin_read(db, &txn) &&
 		     db_get(&txn, DB_META, text("kept"), &value) &&
 		     !db_get(&txn, DB_SEGMENTS, text("large"), &value);

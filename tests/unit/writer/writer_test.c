@@ -2,10 +2,12 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/wait.h>
 
 #include "biomatch/clock.h"
 #include "biomatch/writer.h"
+#include "fault.h"
 
 static const struct writer_options options = {.capacity = 256, .max_group = 32};
 
@@ -297,6 +299,164 @@ static void test_full_store_fails_the_group(void **state)
 	test_store_deinit(&s);
 }
 
+enum { THREADS = 4, PUTS = 40 };
+
+/* A thread that puts one subject after another, or searches as long as there are puts. */
+struct worker {
+	struct test_store *store;
+	struct writer *writer;
+	int number;
+	int failures;
+	atomic_bool *over;
+	pthread_t thread;
+};
+
+static void *put_many(void *arg)
+{
+	struct worker *w = arg;
+
+	for (int i = 0; i < PUTS; i++) {
+		struct put_job put;
+		char name[24];
+
+		snprintf(name, sizeof(name), "w%d-%d", w->number, i);
+		put_init(&put, name);
+		w->failures += writer_submit(w->writer, &put.job) != 0;
+		put_wait(&put);
+		w->failures += put.error != 0;
+	}
+	return NULL;
+}
+
+/* All puts are of one vector: a search finds as many subjects as the gallery says. */
+static int search_once(struct test_store *s, uint64_t *subjects)
+{
+	struct gallery_search search = {.dim = STORE_DIM, .threshold = 0.9f, .max_candidates = 256};
+	struct gallery_snapshot *snapshot;
+	struct gallery_result result = {0};
+	struct gallery_info info;
+	struct arena arena;
+	float v[STORE_DIM];
+	uint64_t seed = 0, before = *subjects;
+	int error;
+
+	test_vector(&seed, v, STORE_DIM);
+	search.probe = v;
+	arena_init(&arena, 4 << 20);
+	error = gallery_snapshot_open(s->store, &snapshot);
+	if (error)
+		return error;
+	error = gallery_find(snapshot, "g", &info);
+	if (!error)
+		error = gallery_identify(snapshot, &info, &search, &arena, &result);
+	if (!error && (result.n != info.subjects || info.subjects < before))
+		error = BM_EINTERNAL;
+	*subjects = info.subjects;
+	gallery_snapshot_close(snapshot);
+	arena_deinit(&arena);
+	return error;
+}
+
+static void *search_meanwhile(void *arg)
+{
+	struct worker *w = arg;
+	uint64_t subjects = 0;
+
+	do
+		w->failures += search_once(w->store, &subjects) != 0;
+	while (!atomic_load(w->over));
+	return NULL;
+}
+
+static void test_searches_beside_writes(void **state)
+{
+	struct worker workers[THREADS + 2];
+	uint64_t subjects = 0;
+	struct writer *writer;
+	struct test_store s;
+	atomic_bool over;
+
+	(void)state;
+	atomic_init(&over, false);
+	test_store_init(&s, 64 << 20);
+	test_create_gallery(&s, "g");
+	assert_int_equal(writer_open(s.db, s.store, s.keys, &options, &writer), 0);
+	for (int i = 0; i < THREADS + 2; i++) {
+		workers[i] = (struct worker){&s, writer, .number = i, .over = &over};
+		assert_int_equal(pthread_create(&workers[i].thread, NULL,
+						i < THREADS ? put_many : search_meanwhile,
+						&workers[i]),
+				 0);
+	}
+	for (int i = 0; i < THREADS + 2; i++) {
+		if (i == THREADS)
+			atomic_store(&over, true);
+		pthread_join(workers[i].thread, NULL);
+		assert_int_equal(workers[i].failures, 0);
+	}
+	writer_close(writer);
+	assert_int_equal(search_once(&s, &subjects), 0);
+	assert_int_equal(subjects, THREADS * PUTS);
+	test_check(&s, 0);
+	test_store_deinit(&s);
+}
+
+/* In a child, whose disk fails between two puts: what went wrong, or 0. */
+static int run_on_failing_disk(struct test_store *s)
+{
+	struct put_job first, again, second;
+	struct writer_stat stat;
+	struct writer *writer;
+	uint64_t subjects = 0;
+
+	log_set_level(LOG_LEVEL_ERROR - 1);
+	test_store_open(s, 64 << 20);
+	if (writer_open(s->db, s->store, s->keys, &options, &writer))
+		return 1;
+	request_init(&first, "first", 1, 1);
+	if (put_run(writer, &first) || !fault_lose_data_file())
+		return 2;
+	put_init(&second, "second");
+	if (put_run(writer, &second) != BM_EIO)
+		return 3;
+	put_init(&second, "third");
+	if (put_run(writer, &second) != BM_EREADONLY || second.applied)
+		return 4;
+	/* Not even what is known is told again: the store must be opened anew. */
+	request_init(&again, "first", 1, 1);
+	if (put_run(writer, &again) != BM_EREADONLY)
+		return 5;
+	writer_stat(writer, &stat);
+	if (stat.failed != BM_EIO || stat.commits != 1)
+		return 6;
+	if (search_once(s, &subjects) || subjects != 1)
+		return 7;
+	writer_close(writer);
+	return 0;
+}
+
+static void test_failed_commit_ends_writing(void **state)
+{
+	struct test_store s;
+	int status;
+	pid_t pid;
+
+	(void)state;
+	test_store_init(&s, 64 << 20);
+	test_create_gallery(&s, "g");
+	test_store_close(&s);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid)
+		_exit(run_on_failing_disk(&s));
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	test_store_open(&s, 64 << 20);
+	assert_int_equal(count_subjects(&s), 1);
+	test_check(&s, 0);
+	test_store_deinit(&s);
+}
+
 /* Puts one subject after another and tells the pipe of each that was acknowledged. */
 static void write_until_killed(struct test_store *s, int out)
 {
@@ -369,6 +529,8 @@ int main(void)
 		cmocka_unit_test(test_requests_are_remembered),
 		cmocka_unit_test(test_upkeep_seals),
 		cmocka_unit_test(test_full_store_fails_the_group),
+		cmocka_unit_test(test_searches_beside_writes),
+		cmocka_unit_test(test_failed_commit_ends_writing),
 		cmocka_unit_test(test_kill_loses_nothing_acknowledged),
 	};
 
