@@ -5,3 +5,26 @@ $B/bench/embed: bench/embed.c $(foreach d,face $(call linked,face),$B/lib/lib$d.
 	@echo '  LINK    $@'
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $< -o $@ $(LDFLAGS) -Wl,--start-group \
 		$(foreach d,face $(call linked,face),$B/lib/lib$d.a) -Wl,--end-group $(call liblibs,face)
+
+# Searches side by side with faiss (libfaiss-dev, libopenblas-dev).
+BENCH_ARGS   ?=
+IDENTIFY_OBJ := $(patsubst %,$B/obj/bench/%.o,identify.c set.c faiss.cpp)
+
+$B/obj/bench/%.c.o: bench/%.c
+	@mkdir -p $(@D)
+	@echo '  CC      $<'
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
+
+$B/obj/bench/%.cpp.o: bench/%.cpp
+	@mkdir -p $(@D)
+	@echo '  CXX     $<'
+	$(Q)$(CXX) $(CPPFLAGS) $(CXXFLAGS) -fopenmp -c $< -o $@
+
+$B/bench/identify: $(IDENTIFY_OBJ) $B/lib/libscore.a $B/lib/libbase.a
+	@mkdir -p $(@D)
+	@echo '  LINK    $@'
+	$(Q)$(CXX) -o $@ $(LDFLAGS) -fopenmp $^ -lfaiss -lopenblas $(LIBS_base) $(LIBS_score)
+
+# Idle threads of OpenMP must not spin beside ours.
+bench: $B/bench/identify ## measure searches beside faiss; BENCH_ARGS="-n 100000" for less
+	OMP_WAIT_POLICY=passive $< $(BENCH_ARGS)
