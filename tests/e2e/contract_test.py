@@ -281,18 +281,41 @@ class Answers(Contract):
         states.cancel()
 
 
-class Strain(Contract):
-    """Overload, losses and changes while calls are open."""
-
-    def configuration(self, more=""):
-        text = super().configuration(more).replace("server:\n", "server:\n  queue: 4\n")
-        return text.replace("face:\n", "face:\n  run: 2s\n")
+class Busy(Contract):
+    """A case that asks for faces, many at a time."""
 
     def setUp(self):
         super().setUp()
         self.verify = self.lane.method(MATCHING + "Verify", matching.VerifyResponse)
         self.request = matching.VerifyRequest(purpose="gate", gallery="people", subject_id="subject-a",
                                               probe=picture(self.ada[0]))
+
+
+class Hanging(Busy):
+    """Workers that stop."""
+
+    def configuration(self, more=""):
+        return super().configuration(more).replace("face:\n", "face:\n  run: 1s\n")
+
+    def test_worker_that_hangs(self):
+        self.lane.verify("subject-a", picture(self.ada[0]))
+        victim = self.daemon.workers()[0]
+        os.kill(victim, signal.SIGSTOP)
+        calls = [self.verify.future(self.request, timeout=WAIT) for _ in range(2)]
+        errors = [call.exception() for call in calls]
+        self.assertEqual(sorted(error is None for error in errors), [False, True])
+        error = next(error for error in errors if error)
+        self.assertEqual((error.code(), told(error)[0]), (grpc.StatusCode.UNAVAILABLE, "FACE_WORKER_TIMEOUT"))
+        wait_for(lambda: len(self.daemon.workers()) == 2 and victim not in self.daemon.workers(), "a new worker")
+        self.assertEqual(self.lane.verify("subject-a", picture(self.ada[0])).reason, common.REASON_NO_REFERENCE)
+
+
+class Strain(Busy):
+    """Overload, losses and changes while calls are open."""
+
+    def configuration(self, more=""):
+        text = super().configuration(more).replace("server:\n", "server:\n  queue: 4\n")
+        return text.replace("face:\n", "face:\n  run: 1m\n")
 
     def patient(self):
         """Repeats a call until it is answered, and gives the reasons for which it was not."""
@@ -312,8 +335,8 @@ class Strain(Contract):
         for worker in workers:
             os.kill(worker, signal.SIGSTOP)
         calls = [self.verify.future(self.request, timeout=WAIT) for _ in range(20)]
-        # Two are held by the workers and four wait; the others are turned away at once.
-        wait_for(lambda: sum(call.done() for call in calls) == 14, "the refusals")
+        # Four may wait, and two more once a worker's thread holds them; the others are turned away at once.
+        wait_for(lambda: sum(call.done() for call in calls) >= 14, "the refusals")
         for worker in workers:
             os.kill(worker, signal.SIGCONT)
         for call in calls:
@@ -325,20 +348,8 @@ class Strain(Contract):
             status = rpc_status.parse(dict(error.trailing_metadata())["grpc-status-details-bin"])
             self.assertEqual(status.reason, "OVERLOADED")
             self.assertGreater(status.retry, 0)
-        self.assertEqual(sum(call.exception() is None for call in calls), 6)
+        self.assertIn(sum(call.exception() is None for call in calls), (4, 5, 6))
         self.assertEqual(sorted(self.daemon.workers()), sorted(workers))
-
-    def test_worker_that_hangs(self):
-        self.lane.verify("subject-a", picture(self.ada[0]))
-        victim = self.daemon.workers()[0]
-        os.kill(victim, signal.SIGSTOP)
-        calls = [self.verify.future(self.request, timeout=WAIT) for _ in range(2)]
-        errors = [call.exception() for call in calls]
-        self.assertEqual(sorted(error is None for error in errors), [False, True])
-        error = next(error for error in errors if error)
-        self.assertEqual((error.code(), told(error)[0]), (grpc.StatusCode.UNAVAILABLE, "FACE_WORKER_TIMEOUT"))
-        wait_for(lambda: len(self.daemon.workers()) == 2 and victim not in self.daemon.workers(), "a new worker")
-        self.assertEqual(self.lane.verify("subject-a", picture(self.ada[0])).reason, common.REASON_NO_REFERENCE)
 
     def test_deadline_in_the_queue(self):
         workers = self.daemon.workers()
@@ -390,13 +401,14 @@ class Strain(Contract):
 
     def test_connections_end_with_their_calls(self):
         """Clients that vanish in the middle of a call leave nothing behind."""
+        self.lane.verify("subject-a", picture(self.ada[0]))
+        before = len(os.listdir("/proc/%d/fd" % self.daemon.process.pid))
         for _ in range(20):
             client = Client(self, self.daemon.port, "lane")
             calls = [client.method(MATCHING + "Verify", matching.VerifyResponse).future(self.request, timeout=WAIT)
                      for _ in range(2)]
             client.channel.close()
             self.assertTrue(all(call.exception() is not None for call in calls if not call.cancelled()))
-        before = len(os.listdir("/proc/%d/fd" % self.daemon.process.pid))
         wait_for(lambda: len(os.listdir("/proc/%d/fd" % self.daemon.process.pid)) <= before, "the descriptors")
         self.assertEqual(self.lane.verify("subject-a", picture(self.ada[0])).reason, common.REASON_NO_REFERENCE)
 
