@@ -28,3 +28,11 @@ $B/bench/identify: $(IDENTIFY_OBJ) $B/lib/libscore.a $B/lib/libbase.a
 # Idle threads of OpenMP must not spin beside ours.
 bench: $B/bench/identify ## measure searches beside faiss; BENCH_ARGS="-n 100000" for less
 	OMP_WAIT_POLICY=passive $< $(BENCH_ARGS)
+
+# Durable writes: build/<mode>/bench/writer DIR.
+$B/bench/writer: bench/writer.c $(foreach d,writer $(call linked,writer),$B/lib/lib$d.a)
+	@mkdir -p $(@D)
+	@echo '  LINK    $@'
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $< -o $@ $(LDFLAGS) -Wl,--start-group \
+		$(foreach d,writer $(call linked,writer),$B/lib/lib$d.a) -Wl,--end-group \
+		$(call liblibs,writer)

@@ -1,0 +1,239 @@
+/*
+ * Durable writes: enrolments a second by the number that wait at once, then what
+ * upkeep, deletion and comparison cost in the store that came of it.
+ *
+ *   writer DIR [ENROLMENTS]      DIR is new, on the disk that is to be measured
+ */
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "biomatch/clock.h"
+#include "biomatch/file.h"
+#include "biomatch/score.h"
+#include "biomatch/writer.h"
+
+#define DIM         512
+#define MAX_WAITING 1000
+
+struct bench {
+	struct pack pack;
+	struct keys *keys;
+	struct db *db;
+	struct gallery_store *store;
+	struct writer *writer;
+	sem_t free; /* slots of jobs */
+	unsigned next;
+};
+
+struct enrolment {
+	struct writer_job job;
+	struct bench *bench;
+	struct gallery_change change;
+	char subject[32];
+	float vector[DIM];
+	bool busy;
+};
+
+static struct enrolment *enrolments;
+
+static void must(int error, const char *what)
+{
+	if (!error)
+		return;
+	fprintf(stderr, "%s: %s\n", what, bm_error_text(error));
+	exit(1);
+}
+
+static double ms_since(int64_t began)
+{
+	return (double)(clock_monotonic_ns() - began) / CLOCK_NS_PER_MS;
+}
+
+/* Templates are strangers to each other; which ones does not matter. */
+static void fill(unsigned n, char subject[32], float v[DIM])
+{
+	unsigned seed = n;
+
+	snprintf(subject, 32, "subject-%u", n);
+	for (size_t i = 0; i < DIM; i++)
+		v[i] = (float)rand_r(&seed) / (float)RAND_MAX - 0.5f;
+	must(score_normalise(v, DIM), "template");
+}
+
+static int apply(struct writer_job *job, struct gallery_store *store, struct db_txn *txn)
+{
+	struct gallery_outcome outcome;
+
+	return gallery_apply(store, txn, &((struct enrolment *)job)->change, &outcome);
+}
+
+static void done(struct writer_job *job, int error)
+{
+	struct enrolment *e = (struct enrolment *)job;
+
+	must(error, "enrolment");
+	__atomic_store_n(&e->busy, false, __ATOMIC_RELEASE);
+	sem_post(&e->bench->free);
+}
+
+static struct enrolment *free_slot(unsigned waiting)
+{
+	for (unsigned i = 0; i < waiting; i++) {
+		if (!__atomic_load_n(&enrolments[i].busy, __ATOMIC_ACQUIRE))
+			return &enrolments[i];
+	}
+	abort(); /* the semaphore counts them */
+}
+
+static void enrol(struct bench *b, unsigned n, unsigned waiting)
+{
+	int64_t began = clock_monotonic_ns();
+	struct writer_stat before, after;
+	double ms;
+
+	writer_stat(b->writer, &before);
+	sem_init(&b->free, 0, waiting);
+	for (unsigned i = 0; i < n; i++) {
+		struct enrolment *e;
+
+		sem_wait(&b->free);
+		e = free_slot(waiting);
+		e->busy = true;
+		e->bench = b;
+		e->job = (struct writer_job){
+			.apply = apply, .done = done, .deadline_ns = CLOCK_FOREVER};
+		fill(b->next++, e->subject, e->vector);
+		e->change = (struct gallery_change){.kind = GALLERY_PUT,
+						    .gallery = "bench",
+						    .subject = e->subject,
+						    .embedding = e->vector,
+						    .dim = DIM,
+						    .encounter = {.expires_ms = GALLERY_NEVER}};
+		must(writer_submit(b->writer, &e->job), "submit");
+	}
+	for (unsigned i = 0; i < waiting; i++)
+		sem_wait(&b->free);
+	ms = ms_since(began);
+	writer_stat(b->writer, &after);
+	printf("%5u waiting  %8.0f enrolments/s  %6.1f in a commit\n", waiting, n / ms * 1000,
+	       (double)n / (double)(after.commits - before.commits));
+	sem_destroy(&b->free);
+}
+
+/* One change or step of upkeep in a commit of its own. */
+static void commit_change(struct bench *b, const struct gallery_change *change)
+{
+	struct gallery_outcome outcome;
+	struct db_txn txn;
+
+	must(db_begin_write(b->db, &txn), "begin");
+	must(gallery_apply(b->store, &txn, change, &outcome), "change");
+	must(db_commit(&txn), "commit");
+}
+
+static void measure_upkeep(struct bench *b)
+{
+	bool more = true;
+
+	while (more) {
+		int64_t began = clock_monotonic_ns();
+		struct db_txn txn;
+
+		must(db_begin_write(b->db, &txn), "begin");
+		must(gallery_maintain(b->store, &txn, &more), "upkeep");
+		must(db_commit(&txn), "commit");
+		if (more)
+			printf("upkeep: one segment sealed in %.1f ms\n", ms_since(began));
+	}
+}
+
+static void measure_deletion(struct bench *b)
+{
+	enum { DELETIONS = 50 };
+	int64_t began = clock_monotonic_ns();
+
+	for (unsigned i = 0; i < DELETIONS; i++) {
+		struct gallery_change change = {.kind = GALLERY_DELETE_SUBJECT, .gallery = "bench"};
+		float v[DIM];
+		char subject[32];
+
+		fill(i * 7, subject, v);
+		change.subject = subject;
+		commit_change(b, &change);
+	}
+	printf("deletion from a segment: %.2f ms each\n", ms_since(began) / DELETIONS);
+}
+
+static void measure_verification(struct bench *b)
+{
+	enum { VERIFICATIONS = 10000 };
+	struct gallery_snapshot *snapshot;
+	struct gallery_candidate best;
+	struct gallery_info info;
+	float v[DIM];
+	char subject[32];
+	uint64_t compared;
+	int64_t began;
+
+	fill(1, subject, v);
+	began = clock_monotonic_ns();
+	for (unsigned i = 0; i < VERIFICATIONS; i++) {
+		must(gallery_snapshot_open(b->store, &snapshot), "snapshot");
+		must(gallery_find(snapshot, "bench", &info), "gallery");
+		must(gallery_verify(snapshot, &info, subject, v, DIM, 0, &best, &compared),
+		     "verification");
+		gallery_snapshot_close(snapshot);
+	}
+	printf("1:1 with its own snapshot: %.1f us\n", ms_since(began) * 1000 / VERIFICATIONS);
+}
+
+static void open_bench(struct bench *b, const char *dir)
+{
+	static const struct writer_options options = {MAX_WAITING, MAX_WAITING};
+	struct gallery_change change = {.kind = GALLERY_CREATE, .gallery = "bench"};
+	uint8_t key[KEYS_MASTER_LEN] = {1};
+	char path[512], message[256] = "";
+
+	b->pack.dim = DIM;
+	b->pack.model = "bench/1";
+	must(mkdir(dir, 0700) ? BM_EIO : 0, dir);
+	snprintf(path, sizeof(path), "%s/key", dir);
+	must(file_write_new(path, key, sizeof(key), 0600), path);
+	must(keys_open(path, &b->keys), "keys");
+	must(db_open(dir, UINT64_C(64) << 30, 64, &b->db, message), message);
+	must(gallery_store_open(b->db, b->keys, &b->pack, &b->store), "store");
+	commit_change(b, &change);
+	must(writer_open(b->db, b->store, b->keys, &options, &b->writer), "writer");
+}
+
+int main(int argc, char **argv)
+{
+	unsigned n = argc > 2 ? (unsigned)strtoul(argv[2], NULL, 10) : 4000;
+	struct bench b = {0};
+
+	if (argc < 2) {
+		fprintf(stderr, "usage: writer DIR [ENROLMENTS]\n");
+		return 64;
+	}
+	must(score_init(NULL), "score");
+	enrolments = calloc(MAX_WAITING, sizeof(*enrolments));
+	if (!enrolments)
+		return 1;
+	open_bench(&b, argv[1]);
+	enrol(&b, 1, 1); /* makes the rotation */
+	for (unsigned waiting = 1; waiting <= MAX_WAITING; waiting *= 10)
+		enrol(&b, waiting == 1 ? n / 10 : n, waiting);
+	writer_close(b.writer);
+	measure_upkeep(&b);
+	measure_deletion(&b);
+	measure_verification(&b);
+	gallery_store_close(b.store);
+	db_close(b.db);
+	keys_close(b.keys);
+	free(enrolments);
+	return 0;
+}
