@@ -96,6 +96,31 @@ static void test_values_follow_key_use_and_input(void **state)
 	keys_close(two);
 }
 
+static void assert_hex(const uint8_t *data, size_t len, const char *expected)
+{
+	char hex[2 * 64 + 1];
+
+	bytes_to_hex(data, len, hex);
+	assert_string_equal(hex, expected);
+}
+
+/* Computed by another program: a store must open under its key for ever. */
+static void test_values_are_pinned(void **state)
+{
+	struct bytes ab[] = {{(const uint8_t *)"a", 1}, {(const uint8_t *)"b", 1}};
+	struct keys *keys = open_key("pinned", 1);
+	uint8_t out[32];
+
+	(void)state;
+	keys_fingerprint(keys, out);
+	assert_hex(out, 16, "cbcec32c6a63f5513bbf13d41a5f6de4");
+	assert_int_equal(keys_pseudonym(keys, KEYS_SUBJECT, ab, 2, out), 0);
+	assert_hex(out, 32, "4efdcdb13fa33bdf6f363c9c497cde536b1eab0dc681b0dd90bb3f166919093e");
+	assert_int_equal(keys_stream(keys, KEYS_ROTATION, 1, out, sizeof(out)), 0);
+	assert_hex(out, 32, "94bd59866ea2e04d2a151f6aac69f14aa0c4111c4edcc6864f7f836f8bdd94b5");
+	keys_close(keys);
+}
+
 static void test_seal(void **state)
 {
 	struct bytes context = {(const uint8_t *)"here", 4},
@@ -131,6 +156,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_files_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_values_follow_key_use_and_input, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_values_are_pinned, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_seal, setup, teardown),
 	};
 
