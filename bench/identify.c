@@ -162,12 +162,22 @@ static void print_head(const struct bench *bench)
 	printf("|---|--:|--:|--:|--:|--:|--:|--:|---|\n");
 }
 
+/* How many times as fast; empty where there is nothing to compare with. */
+static const char *ratio(double of, double seconds, char text[16])
+{
+	text[0] = '\0';
+	if (!isnan(of))
+		snprintf(text, 16, "%.1f", of / seconds);
+	return text;
+}
+
 static void print_row(const struct bench *bench, const struct way *way, size_t m, double seconds,
 		      const struct search *search, bool same)
 {
 	double read = way->bytes * (double)bench->set->n / ((double)m * seconds);
+	const char *equal = way->peer != NULL ? "" : (same ? "yes" : "NO");
 	bool batch = m > 1, codes = way->peer == NULL && way->method != METHOD_FLOAT;
-	char left[32] = "", bytes[32] = "", share[32] = "";
+	char left[32] = "", bytes[32] = "", share[32] = "", faiss[16], scan[16];
 
 	if (codes)
 		snprintf(left, sizeof(left), "%.0f, %.0f", (double)search->by_signs / (double)m,
@@ -177,12 +187,9 @@ static void print_row(const struct bench *bench, const struct way *way, size_t m
 		snprintf(share, sizeof(share), "%.1f (%.0f%%)", read * 1e-9,
 			 100 * read / bench->memory);
 	}
-	printf("| %-33s | %5zu | %8.3f | %7.1f | %6.1f | %5s | %11s | %11s | %-4s |\n", way->name,
-	       m, seconds * 1e3, bench->faiss[batch] / seconds, bench->scan[batch] / seconds, bytes,
-	       share, left,
-	       way->peer != NULL ? ""
-	       : same            ? "yes"
-				 : "NO");
+	printf("| %-33s | %5zu | %8.3f | %7s | %6s | %5s | %11s | %11s | %-4s |\n", way->name, m,
+	       seconds * 1e3, ratio(bench->faiss[batch], seconds, faiss),
+	       ratio(bench->scan[batch], seconds, scan), bytes, share, left, equal);
 	fflush(stdout);
 }
 
@@ -261,7 +268,10 @@ static void plant(const struct set *set, size_t number, const float *row, float 
 	} while (score_dot(out, row, set->dim) < cosine && c < 1);
 }
 
-/* Half of the mates lie at the threshold itself, half evenly above it. */
+/*
+ * Half of the mates lie at the threshold, above it by what the rounding of another
+ * order of summation may take; half evenly above it.
+ */
 static void make_probes(struct bench *bench)
 {
 	const struct set *set = bench->set;
@@ -275,7 +285,7 @@ static void make_probes(struct bench *bench)
 		set_draw(set, FIRST_PROBE + i, bench->probes + i * set->dim);
 	for (size_t i = 0; i < mates; i++) {
 		size_t row = i * 2654435761u % set->n;
-		float above = i % 2 == 0 ? 0 : (float)i / (float)mates * (0.999f - t);
+		float above = i % 2 == 0 ? 1e-5f : (float)i / (float)mates * (0.999f - t);
 
 		bench->mate_rows[i] = (uint32_t)row;
 		plant(set, i, set->rows + row * set->dim, t + above, bench->mates + i * set->dim);
