@@ -425,7 +425,7 @@ static void test_simultaneous_duplicates(void **state)
 	Biomatch__V1__EnrolRequest request;
 	unsigned created = 0, duplicates = 0;
 	struct exchange x[8];
-	char names[8][16];
+	char names[8][24];
 	struct picture p;
 
 	create_gallery(l, "people");
