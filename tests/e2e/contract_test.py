@@ -1,18 +1,20 @@
 #!/usr/bin/python3 -B
 """What callers may rely on beyond the main job: lifetimes, limits, repeats, overload, reloads, losses."""
+import contextlib
 import json
 import os
 import shutil
 import signal
+import subprocess
 import threading
 import time
 import unittest
 
 import grpc
 
-from harness import WAIT, run, wait_for
+from harness import BUILD, WAIT, run, wait_for
 from messages import admin, analysis, common, enrolment, health, matching, rpc_status
-from served import ADMIN, ENROLMENT, GROUP, MATCHING, POLICY, Client, Served, picture, png, read, told
+from served import ADMIN, ENROLMENT, GROUP, MATCHING, PEOPLE, POLICY, Client, Served, picture, png, read, told
 
 INVALID, NOT_FOUND = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
 MISSING = (common.DECISION_REFER, common.REASON_NO_REFERENCE)
@@ -291,6 +293,19 @@ class Busy(Contract):
                                               probe=picture(self.ada[0]))
 
 
+    @contextlib.contextmanager
+    def stopped(self, workers):
+        """Face workers that do nothing for a while."""
+        for worker in workers:
+            os.kill(worker, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for worker in workers:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(worker, signal.SIGCONT)
+
+
 class Hanging(Busy):
     """Workers that stop."""
 
@@ -300,9 +315,9 @@ class Hanging(Busy):
     def test_worker_that_hangs(self):
         self.lane.verify("subject-a", picture(self.ada[0]))
         victim = self.daemon.workers()[0]
-        os.kill(victim, signal.SIGSTOP)
-        calls = [self.verify.future(self.request, timeout=WAIT) for _ in range(2)]
-        errors = [call.exception() for call in calls]
+        with self.stopped([victim]):
+            calls = [self.verify.future(self.request, timeout=WAIT) for _ in range(2)]
+            errors = [call.exception() for call in calls]
         self.assertEqual(sorted(error is None for error in errors), [False, True])
         error = next(error for error in errors if error)
         self.assertEqual((error.code(), told(error)[0]), (grpc.StatusCode.UNAVAILABLE, "FACE_WORKER_TIMEOUT"))
@@ -332,13 +347,10 @@ class Strain(Busy):
 
     def test_overload(self):
         workers = self.daemon.workers()
-        for worker in workers:
-            os.kill(worker, signal.SIGSTOP)
-        calls = [self.verify.future(self.request, timeout=WAIT) for _ in range(20)]
-        # Four may wait, and two more once a worker's thread holds them; the others are turned away at once.
-        wait_for(lambda: sum(call.done() for call in calls) >= 14, "the refusals")
-        for worker in workers:
-            os.kill(worker, signal.SIGCONT)
+        with self.stopped(workers):
+            calls = [self.verify.future(self.request, timeout=WAIT) for _ in range(20)]
+            # Four may wait, and two more once a worker's thread holds them; the others are turned away at once.
+            wait_for(lambda: sum(call.done() for call in calls) >= 14, "the refusals")
         for call in calls:
             error = call.exception()
             if error is None:
@@ -353,13 +365,9 @@ class Strain(Busy):
 
     def test_deadline_in_the_queue(self):
         workers = self.daemon.workers()
-        for worker in workers:
-            os.kill(worker, signal.SIGSTOP)
-        calls = [self.verify.future(self.request, timeout=0.5) for _ in range(6)]
-        for call in calls:
-            self.assertEqual(call.code(), grpc.StatusCode.DEADLINE_EXCEEDED)
-        for worker in workers:
-            os.kill(worker, signal.SIGCONT)
+        with self.stopped(workers):
+            for call in [self.verify.future(self.request, timeout=0.5) for _ in range(4)]:
+                self.assertEqual(call.code(), grpc.StatusCode.DEADLINE_EXCEEDED)
         # What nobody waits for any more is dropped, and the workers are kept.
         self.assertTrue(self.patient() <= {"OVERLOADED"})
         self.assertEqual(sorted(self.daemon.workers()), sorted(workers))
@@ -399,18 +407,25 @@ class Strain(Busy):
                 thread.join()
         self.assertEqual(failures, [])
 
-    def test_connections_end_with_their_calls(self):
-        """Clients that vanish in the middle of a call leave nothing behind."""
+    def test_clients_that_vanish(self):
+        """Clients killed in the middle of a call leave nothing behind."""
+        def descriptors():
+            return len(os.listdir("/proc/%d/fd" % self.daemon.process.pid))
+        workers = self.daemon.workers()
         self.lane.verify("subject-a", picture(self.ada[0]))
-        before = len(os.listdir("/proc/%d/fd" % self.daemon.process.pid))
-        for _ in range(20):
-            client = Client(self, self.daemon.port, "lane")
-            calls = [client.method(MATCHING + "Verify", matching.VerifyResponse).future(self.request, timeout=WAIT)
-                     for _ in range(2)]
-            client.channel.close()
-            self.assertTrue(all(call.exception() is not None for call in calls if not call.cancelled()))
-        wait_for(lambda: len(os.listdir("/proc/%d/fd" % self.daemon.process.pid)) <= before, "the descriptors")
-        self.assertEqual(self.lane.verify("subject-a", picture(self.ada[0])).reason, common.REASON_NO_REFERENCE)
+        before = descriptors()
+        with self.stopped(workers):
+            clients = [subprocess.Popen([
+                BUILD + "/biomatch", "verify", "people", "subject-a", PEOPLE + "/ada/01.jpg", "--purpose=gate",
+                "--target=localhost:%d" % self.daemon.port, "--ca=" + self.path("pki/ca.pem"),
+                "--cert=" + self.path("pki/lane.pem"), "--key=" + self.path("pki/lane.key")]) for _ in range(4)]
+            wait_for(lambda: descriptors() == before + 4, "the clients' connections")
+            for client in clients:
+                client.kill()
+                client.wait()
+            wait_for(lambda: descriptors() == before, "the connections' end")
+        self.assertTrue(self.patient() <= {"OVERLOADED"})
+        self.assertEqual(sorted(self.daemon.workers()), sorted(workers))
 
 
 def varint(n):
