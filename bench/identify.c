@@ -74,27 +74,27 @@ static double median(double *v, size_t n)
 }
 
 /* Searches with m probes; ids and scores of the candidates at or above the threshold. */
-static void run(struct bench *bench, const struct way *way, const float *probes, size_t m,
+static void run(struct bench *bench, const struct way *way, const float *probes, size_t m, size_t k,
 		struct search *search, struct found *found)
 {
-	float scores[BATCH * K];
-	int64_t ids[BATCH * K];
+	float scores[BATCH * SET_MAX_FOUND];
+	int64_t ids[BATCH * SET_MAX_FOUND];
 
 	if (way->peer == NULL) {
 		*search = (struct search){.method = way->method,
 					  .probes = probes,
 					  .m = m,
 					  .threshold = bench->options->threshold,
-					  .k = K,
+					  .k = k,
 					  .found = found};
 		team_search(bench->team, bench->set, search);
 		return;
 	}
 	peer_use_sgemm(way->sgemm);
-	peer_search(way->peer, probes, m, K, scores, ids);
+	peer_search(way->peer, probes, m, k, scores, ids);
 	for (size_t p = 0; p < m; p++) {
 		found[p].n = 0;
-		for (size_t i = p * K; i < (p + 1) * K; i++)
+		for (size_t i = p * k; i < (p + 1) * k; i++)
 			if (ids[i] >= 0 && scores[i] >= bench->options->threshold) {
 				found[p].row[found[p].n] = (uint32_t)ids[i];
 				found[p].score[found[p].n++] = scores[i];
@@ -109,11 +109,11 @@ static double measure(struct bench *bench, const struct way *way, size_t m, stru
 	double times[MAX_RUNS], from = now();
 	size_t runs = bench->options->runs, n = 0;
 
-	run(bench, way, bench->probes, m, search, found);
+	run(bench, way, bench->probes, m, K, search, found);
 	while (n < runs && (n < 3 || now() - from < 8)) {
 		double start = now();
 
-		run(bench, way, bench->probes, m, search, found);
+		run(bench, way, bench->probes, m, K, search, found);
 		times[n++] = (now() - start) / (double)m;
 	}
 	return median(times, n);
@@ -138,7 +138,8 @@ static size_t count_missed(struct bench *bench, const struct way *way, size_t ma
 	for (size_t first = 0; first < mates; first += BATCH) {
 		size_t m = mates - first < BATCH ? mates - first : BATCH;
 
-		run(bench, way, bench->mates + first * bench->set->dim, m, &search, found);
+		run(bench, way, bench->mates + first * bench->set->dim, m, SET_MAX_FOUND, &search,
+		    found);
 		for (size_t p = 0; p < m; p++) {
 			bool hit = false;
 
