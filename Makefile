@@ -191,6 +191,8 @@ install: all ## install under DESTDIR and PREFIX; configuration that is there st
 	install -D -m 755 $B/biomatchd $(DESTDIR)$(PREFIX)/sbin/biomatchd
 	install -D -m 755 $B/biomatch $(DESTDIR)$(PREFIX)/bin/biomatch
 	install -D -m 755 $B/biomatch-face $(DESTDIR)$(PREFIX)/libexec/biomatch-face
+	for f in $(shell cd build && find packs -type f 2>/dev/null); do \
+		install -D -m 644 build/$$f $(DESTDIR)$(PREFIX)/share/biomatch/$$f; done
 	for f in biomatchd policy; do test -e $(DESTDIR)/etc/biomatchd/$$f.yaml || \
 		install -D -m 644 config/$$f.yaml $(DESTDIR)/etc/biomatchd/$$f.yaml; done
 	install -D -m 644 systemd/biomatchd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/biomatchd.service

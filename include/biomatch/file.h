@@ -19,7 +19,8 @@
 int file_read(const char *path, size_t max, uint8_t **data, size_t *len) BM_MUST_CHECK;
 /*
  * Reads a secret of exactly len bytes into out. BM_EINVAL when the file has
- * another length, or can be read or written by anyone but its owner.
+ * another length, or can be read or written by anyone but its owner; a file of
+ * root's may be readable by the group through which a service gets it.
  */
 int file_read_secret(const char *path, uint8_t *out, size_t len) BM_MUST_CHECK;
 /* Writes a new file with this mode; BM_EIO with errno EEXIST when it is there. */

@@ -75,6 +75,16 @@ out:
 	return error;
 }
 
+/*
+ * The bits by which others could read or change a secret. Root gives its files to a
+ * service through the group's bits, and so do systemd's credentials (their ACL's
+ * mask shows there).
+ */
+static mode_t others_of(const struct stat *st)
+{
+	return st->st_uid == 0 && geteuid() != 0 ? 037 : 077;
+}
+
 int file_read_secret(const char *path, uint8_t *out, size_t len)
 {
 	struct stat st;
@@ -84,8 +94,8 @@ int file_read_secret(const char *path, uint8_t *out, size_t len)
 		return BM_EIO;
 	if (fstat(fd, &st))
 		goto out;
-	if (!S_ISREG(st.st_mode) || st.st_size != (off_t)len || (st.st_mode & 077)) {
-		errno = st.st_mode & 077 ? EPERM : EINVAL;
+	if (!S_ISREG(st.st_mode) || st.st_size != (off_t)len || (st.st_mode & others_of(&st))) {
+		errno = st.st_mode & others_of(&st) ? EPERM : EINVAL;
 		error = BM_EINVAL;
 		goto out;
 	}

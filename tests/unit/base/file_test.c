@@ -114,6 +114,28 @@ static void test_secret(void **state)
 	assert_memory_equal(key, "\0\0\0\0\0\0\0\0", 8);
 }
 
+/* How a service that is not root gets a secret of root's. */
+static void test_secret_of_root(void **state)
+{
+	const struct place *place = *state;
+	uint8_t key[8];
+
+	if (geteuid() != 0)
+		skip();
+	assert_int_equal(chmod(place->dir, 0755), 0);
+	assert_int_equal(file_write_new(place->path, "01234567", 8, 0440), 0);
+	assert_int_equal(chown(place->path, 0, 65534), 0);
+	assert_int_equal(setegid(65534), 0);
+	assert_int_equal(seteuid(65534), 0);
+	assert_int_equal(file_read_secret(place->path, key, 8), 0);
+	assert_int_equal(seteuid(0), 0);
+	assert_int_equal(chmod(place->path, 0460), 0);
+	assert_int_equal(seteuid(65534), 0);
+	assert_int_equal(file_read_secret(place->path, key, 8), BM_EINVAL);
+	assert_int_equal(seteuid(0), 0);
+	assert_int_equal(setegid(0), 0);
+}
+
 #define MUCH ((size_t)1 << 20)
 
 struct pouring {
@@ -177,6 +199,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_read_empty, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_write_new, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_secret, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_secret_of_root, setup, teardown),
 		cmocka_unit_test(test_full_reads_and_writes),
 		cmocka_unit_test(test_nobody_reads),
 	};
