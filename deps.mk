@@ -3,7 +3,7 @@
 # libraries that only x may use. `make layers` proves both.
 
 MODULES := base yaml pack keys conf wire db score face faceworker batch policy \
-           net gallery writer service client
+           net gallery writer service client metrics console
 
 DEPS_base       :=
 DEPS_pack       := base yaml
@@ -20,7 +20,9 @@ DEPS_policy     := base yaml pack batch
 DEPS_net        := base
 DEPS_gallery    := base db score keys pack
 DEPS_writer     := base db gallery keys pack
-DEPS_service    := base wire score gallery keys pack policy writer batch faceworker face db
+DEPS_metrics    := base
+DEPS_console    := base
+DEPS_service    := base wire score gallery keys pack policy writer batch faceworker face db metrics
 DEPS_client     := base wire
 
 # Programs: everything below src/<program> links into build/<mode>/<program>.
@@ -29,7 +31,7 @@ DIR_biomatchd      := daemon
 DIR_biomatch       := cli
 DIR_biomatch-face  := facemain
 DEPS_daemon        := base yaml conf pack keys db gallery writer policy batch faceworker face \
-                      service net score wire
+                      service net score wire metrics console
 DEPS_cli           := base client wire
 DEPS_facemain      := base pack face faceworker score
 
@@ -48,6 +50,8 @@ LIBS_policy     := -lm
 LIBS_net        := -levent_core -lnghttp2 -lssl -lcrypto -pthread
 LIBS_gallery    := -lm
 LIBS_writer     := -pthread
+LIBS_metrics    := -pthread
+LIBS_console    := -levent_extra -levent_core -pthread
 LIBS_service    := -lcrypto -pthread
 LIBS_client     := -lnghttp2 -lssl -lcrypto
 LIBS_daemon     := -lsystemd -levent_core

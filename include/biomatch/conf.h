@@ -32,6 +32,9 @@ struct conf {
 		bool reflection;
 	} server;
 	struct {
+		char *listen;
+	} ops;
+	struct {
 		char *path;
 		uint64_t map_size; /* bytes */
 		char *key;

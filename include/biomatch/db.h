@@ -61,10 +61,10 @@ void db_close(struct db *db);
 /* True once a commit or sync failed: every later write is BM_EREADONLY. */
 bool db_is_read_only(const struct db *db);
 
-/* Bytes of the map, bytes of the file in use, and the most readers there were at once. */
 struct db_stat {
-	uint64_t map_bytes, used_bytes;
-	unsigned readers;
+	uint64_t map_bytes, used_bytes; /* the map's, and those of the file that were ever in use */
+	unsigned readers;               /* read transactions under way */
+	uint64_t oldest_reader;         /* commits since the oldest of them began; 0 for none */
 };
 int db_stat(struct db *db, struct db_stat *out) BM_MUST_CHECK;
 

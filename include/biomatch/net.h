@@ -113,8 +113,10 @@ void net_call_finish(struct net_call *call, const struct net_status *status);
 
 struct net_stat {
 	unsigned connections, handshaking;
-	uint64_t accepted, handshake_failures, calls, bytes_held;
+	uint64_t accepted, handshakes, handshake_failures, calls, bytes_held;
 	unsigned calls_open;
+	/* Ends of validity, wall clock: the certificate's and, of the client CAs, the first. */
+	int64_t certificate_ends_ms, client_ca_ends_ms;
 	uint32_t stalled_ms; /* since the slowest loop's last turn; under 500 where all is well */
 };
 void net_server_stat(struct net_server *server, struct net_stat *out);

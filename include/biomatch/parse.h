@@ -24,4 +24,8 @@ int parse_size(const char *s, uint64_t min, uint64_t max, uint64_t *out) BM_MUST
 /* A duration in milliseconds: digits with "ms", "s", "m", "h" or "d". */
 int parse_duration_ms(const char *s, uint64_t min, uint64_t max, uint64_t *out) BM_MUST_CHECK;
 
+#define PARSE_HOST_MAX 127
+/* "host:port" to listen at: an IPv6 host in brackets, or no host for every address. */
+int parse_address(const char *s, char host[PARSE_HOST_MAX + 1], uint16_t *port) BM_MUST_CHECK;
+
 #endif

@@ -16,12 +16,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "biomatch/batch.h"
 #include "biomatch/bytes.h"
 #include "biomatch/db.h"
 #include "biomatch/error.h"
 #include "biomatch/faceworker.h"
 #include "biomatch/gallery.h"
 #include "biomatch/keys.h"
+#include "biomatch/metrics.h"
 #include "biomatch/pack.h"
 #include "biomatch/policy.h"
 #include "biomatch/writer.h"
@@ -36,6 +38,7 @@ struct service_options {
 	const struct keys *keys;
 	const struct pack *pack;
 	struct policy *policy; /* becomes the service's */
+	struct metrics *metrics;
 	struct faceworker_options worker;
 	unsigned face_threads, read_threads, scan_threads;
 	size_t queue; /* calls waiting in each pool */
@@ -72,6 +75,13 @@ void service_close(struct service *service);
 
 /* Takes a new policy for calls opened from here on. */
 void service_set_policy(struct service *service, struct policy *policy);
+
+struct service_stat {
+	struct batch_stat face, read, scan;
+	unsigned calls_open;
+	bool draining, faces_work, writes_work; /* what health depends on */
+};
+void service_stat(struct service *service, struct service_stat *out);
 
 /* NULL when the path is no RPC. */
 struct service_call *service_call_open(struct service *service, const char *path,

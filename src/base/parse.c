@@ -109,3 +109,21 @@ int parse_duration_ms(const char *s, uint64_t min, uint64_t max, uint64_t *out)
 
 	return parse_with_unit(s, units, sizeof(units) / sizeof(units[0]), min, max, out);
 }
+
+int parse_address(const char *s, char host[PARSE_HOST_MAX + 1], uint16_t *port)
+{
+	const char *colon = strrchr(s, ':');
+	size_t len = colon ? (size_t)(colon - s) : 0;
+	uint64_t number;
+
+	if (!colon || parse_uint(colon + 1, 0, UINT16_MAX, &number) || len > PARSE_HOST_MAX)
+		return BM_EINVAL;
+	if (len > 2 && s[0] == '[' && s[len - 1] == ']') {
+		s++;
+		len -= 2;
+	}
+	memcpy(host, s, len);
+	host[len] = '\0';
+	*port = (uint16_t)number;
+	return 0;
+}

@@ -58,6 +58,7 @@ static const struct option options[] = {
 	OPTION(server, drain, DURATION, "20s", "0s", "10m"),
 	OPTION(server, queue, COUNT, "256", "1", "65536"),
 	OPTION(server, reflection, BOOL, "true", NULL, NULL),
+	OPTION(ops, listen, LISTEN, "127.0.0.1:8444", NULL, NULL),
 	OPTION(store, path, DIR_WRITE, "/var/lib/biomatchd", NULL, NULL),
 	OPTION(store, map_size, SIZE, "64GiB", "16MiB", "64TiB"),
 	OPTION(store, key, KEY_PATH, "store.key", NULL, NULL),

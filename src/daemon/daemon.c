@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "biomatch/clock.h"
 #include "biomatch/db.h"
 #include "biomatch/gallery.h"
 #include "biomatch/keys.h"
@@ -12,6 +13,7 @@
 #include "biomatch/policy.h"
 #include "biomatch/score.h"
 #include "biomatch/writer.h"
+#include "ops.h"
 
 _Static_assert(POLICY_MAX_CANDIDATES == GALLERY_MAX_CANDIDATES,
 	       "a policy may allow what a search can");
@@ -20,9 +22,6 @@ _Static_assert(POLICY_MESSAGE_LEN <= DAEMON_MESSAGE_LEN && PACK_MESSAGE_LEN <= D
 
 /* Readers of the database beside the pools': fsck, backup, what is still ending. */
 #define SPARE_READERS 32
-
-/* A loop that has not turned for so long hangs. */
-#define STALLED_MS 5000
 
 struct daemon {
 	const struct conf *conf;
@@ -35,6 +34,9 @@ struct daemon {
 	struct service *service;
 	struct net_server *net;
 	struct net_options net_options;
+	struct metrics *metrics;
+	struct ops ops; /* what the console's pages look at */
+	struct console *console;
 	uint64_t jobs_seen; /* by the last tick */
 };
 
@@ -109,6 +111,7 @@ static int open_service(struct daemon *d, char message[DAEMON_MESSAGE_LEN])
 		.keys = d->keys,
 		.pack = d->pack,
 		.policy = d->policy,
+		.metrics = d->metrics,
 		.worker =
 			{
 				.program = conf->face.program,
@@ -166,9 +169,33 @@ static int open_net(struct daemon *d, const char *listen, char message[DAEMON_ME
 	return error;
 }
 
+static int open_console(struct daemon *d, char message[DAEMON_MESSAGE_LEN])
+{
+	char reason[256] = "";
+	int error;
+
+	d->ops = (struct ops){
+		.db = d->db,
+		.store = d->store,
+		.writer = d->writer,
+		.service = d->service,
+		.net = d->net,
+		.metrics = d->metrics,
+		.pack = d->pack,
+		.started_ms = clock_wall_ms(),
+	};
+	error = ops_open(&d->ops, d->conf->ops.listen, &d->console, reason);
+	if (error)
+		snprintf(message, DAEMON_MESSAGE_LEN, "ops.listen: %s",
+			 *reason ? reason : bm_error_text(error));
+	return error;
+}
+
 /* Closes what is open, calls being over. */
 static void close_parts(struct daemon *d)
 {
+	if (d->console)
+		console_close(d->console);
 	if (d->service)
 		service_close(d->service);
 	if (d->net)
@@ -185,6 +212,8 @@ static void close_parts(struct daemon *d)
 		pack_close(d->pack);
 	if (d->keys)
 		keys_close(d->keys);
+	if (d->metrics)
+		metrics_close(d->metrics);
 	free(d);
 }
 
@@ -197,20 +226,26 @@ int daemon_open(const struct conf *conf, const char *listen, struct daemon **out
 	if (!d)
 		return fail(message, BM_ENOMEM, "biomatchd");
 	d->conf = conf;
-	error = open_inputs(d, false, message);
+	error = metrics_open(&d->metrics);
+	if (error)
+		(void)fail(message, error, "biomatchd");
+	if (!error)
+		error = open_inputs(d, false, message);
 	if (!error)
 		error = open_store(d, message);
 	if (!error)
 		error = open_service(d, message);
 	if (!error)
 		error = open_net(d, listen, message);
+	if (!error)
+		error = open_console(d, message);
 	if (error) {
 		close_parts(d);
 		return error;
 	}
-	log_notice("daemon_ready", "version=%s port=%u model=%s kernel=%s workers=%u",
-		   BIOMATCH_VERSION, net_server_port(d->net), d->pack->model, score_kernel()->name,
-		   conf->face.workers);
+	log_notice("daemon_ready", "version=%s port=%u ops_port=%u model=%s kernel=%s workers=%u",
+		   BIOMATCH_VERSION, net_server_port(d->net), console_port(d->console),
+		   d->pack->model, score_kernel()->name, conf->face.workers);
 	*out = d;
 	return 0;
 }
@@ -258,7 +293,7 @@ bool daemon_tick(struct daemon *daemon)
 	moves = !writer.waiting || writer.failed || writer.jobs != daemon->jobs_seen;
 	daemon->jobs_seen = writer.jobs;
 	net_server_stat(daemon->net, &net);
-	return moves && net.stalled_ms < STALLED_MS;
+	return moves && net.stalled_ms < OPS_STALLED_MS;
 }
 
 /*

@@ -225,16 +225,37 @@ bool db_is_read_only(const struct db *db)
 	return atomic_load(&db->read_only);
 }
 
+/* What LMDB tells of its readers, which it gives only as text. */
+struct readers {
+	unsigned n;
+	uint64_t oldest; /* the number of a transaction */
+};
+
+/* A line for each slot: process, thread, and the transaction or "-"; one of titles before. */
+static int count_reader(const char *line, void *ctx)
+{
+	struct readers *readers = ctx;
+	size_t txn;
+
+	if (sscanf(line, "%*d %*x %zu", &txn) == 1) {
+		readers->oldest = readers->n++ && readers->oldest < txn ? readers->oldest : txn;
+	}
+	return 0;
+}
+
 int db_stat(struct db *db, struct db_stat *out)
 {
+	struct readers readers = {0};
 	MDB_envinfo info;
 	MDB_stat stat;
 
-	if (mdb_env_info(db->env, &info) || mdb_env_stat(db->env, &stat))
+	if (mdb_reader_list(db->env, count_reader, &readers) < 0 || mdb_env_info(db->env, &info) ||
+	    mdb_env_stat(db->env, &stat))
 		return BM_EIO;
 	out->map_bytes = info.me_mapsize;
 	out->used_bytes = (uint64_t)(info.me_last_pgno + 1) * stat.ms_psize;
-	out->readers = info.me_numreaders;
+	out->readers = readers.n;
+	out->oldest_reader = readers.n ? info.me_last_txnid - readers.oldest : 0;
 	return 0;
 }
 

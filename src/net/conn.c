@@ -316,6 +316,7 @@ static bool handshake_done(struct conn *conn)
 		return false;
 	}
 	atomic_fetch_sub(&server->handshaking, 1);
+	atomic_fetch_add(&server->handshakes, 1);
 	conn->idle_since_ns = clock_monotonic_ns();
 	if (conn->loop->draining)
 		begin_drain(conn);

@@ -69,7 +69,7 @@ struct net_server {
 	pthread_mutex_t lock; /* for the wait of drain */
 	pthread_cond_t emptied;
 	atomic_uint connections, handshaking, calls_open;
-	atomic_ullong accepted, handshake_failures, calls;
+	atomic_ullong accepted, handshakes, handshake_failures, calls;
 	atomic_ullong bytes_held;
 };
 
@@ -138,6 +138,8 @@ struct conn {
 
 /* tls.c */
 int tls_context(const struct net_options *options, SSL_CTX **out, char message[256]) BM_MUST_CHECK;
+/* When the certificate ends, and when the first of the client CAs does. */
+void tls_ends(SSL_CTX *tls, int64_t *certificate_ms, int64_t *client_ca_ms);
 /* Reads who is at the other end. */
 void tls_peer(SSL *ssl, struct net_peer *out);
 

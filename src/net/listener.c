@@ -22,25 +22,6 @@ static int fail(const struct net_server *server, char message[256], const char *
 	return BM_ENET;
 }
 
-/* "host:port" with the host of an IPv6 address in brackets, or empty for all. */
-static int split_address(const char *text, char host[128], char port[8])
-{
-	const char *colon = strrchr(text, ':');
-	size_t len = colon ? (size_t)(colon - text) : 0;
-	uint64_t number;
-
-	if (!colon || parse_uint(colon + 1, 0, UINT16_MAX, &number) || len >= 128)
-		return BM_EINVAL;
-	if (len > 2 && text[0] == '[' && text[len - 1] == ']') {
-		text++;
-		len -= 2;
-	}
-	memcpy(host, text, len);
-	host[len] = '\0';
-	strcpy(port, colon + 1);
-	return 0;
-}
-
 static int bind_address(struct net_server *server, const struct addrinfo *at)
 {
 	int on = 1, fd = socket(at->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -62,12 +43,14 @@ static int open_address(struct net_server *server, char message[256])
 	struct addrinfo hints = {.ai_flags = AI_PASSIVE | AI_NUMERICSERV,
 				 .ai_socktype = SOCK_STREAM},
 			*found;
-	char host[128], port[8];
+	char host[PARSE_HOST_MAX + 1], service[8];
+	uint16_t port;
 	int rc;
 
-	if (split_address(server->options.listen, host, port))
+	if (parse_address(server->options.listen, host, &port))
 		return fail(server, message, "not of the form host:port");
-	rc = getaddrinfo(*host ? host : NULL, port, &hints, &found);
+	snprintf(service, sizeof(service), "%u", port);
+	rc = getaddrinfo(*host ? host : NULL, service, &hints, &found);
 	if (rc)
 		return fail(server, message, gai_strerror(rc));
 	rc = bind_address(server, found);

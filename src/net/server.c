@@ -146,12 +146,16 @@ void net_server_stat(struct net_server *server, struct net_stat *out)
 		.connections = atomic_load(&server->connections),
 		.handshaking = atomic_load(&server->handshaking),
 		.accepted = atomic_load(&server->accepted),
+		.handshakes = atomic_load(&server->handshakes),
 		.handshake_failures = atomic_load(&server->handshake_failures),
 		.calls = atomic_load(&server->calls),
 		.bytes_held = atomic_load(&server->bytes_held),
 		.calls_open = atomic_load(&server->calls_open),
 		.stalled_ms = stalled_ms(server),
 	};
+	pthread_mutex_lock(&server->tls_lock);
+	tls_ends(server->tls, &out->certificate_ends_ms, &out->client_ca_ends_ms);
+	pthread_mutex_unlock(&server->tls_lock);
 }
 
 const struct net_peer *net_call_peer(const struct net_call *call)

@@ -91,6 +91,29 @@ int tls_context(const struct net_options *options, SSL_CTX **out, char message[2
 	return 0;
 }
 
+/* Milliseconds since 1970; 0 for a time that is none. */
+static int64_t time_ms(const ASN1_TIME *time)
+{
+	struct tm tm;
+
+	return ASN1_TIME_to_tm(time, &tm) == 1 ? (int64_t)timegm(&tm) * 1000 : 0;
+}
+
+void tls_ends(SSL_CTX *tls, int64_t *certificate_ms, int64_t *client_ca_ms)
+{
+	STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(SSL_CTX_get_cert_store(tls));
+
+	*certificate_ms = time_ms(X509_get0_notAfter(SSL_CTX_get0_certificate(tls)));
+	*client_ca_ms = 0;
+	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++) {
+		const X509 *ca = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, i));
+		int64_t ms = ca ? time_ms(X509_get0_notAfter(ca)) : 0;
+
+		if (ms && (!*client_ca_ms || ms < *client_ca_ms))
+			*client_ca_ms = ms;
+	}
+}
+
 static bool names_endpoint(const GENERAL_NAME *name)
 {
 	static const char scheme[] = "biomatch://";
@@ -145,7 +168,6 @@ void tls_peer(SSL *ssl, struct net_peer *out)
 {
 	X509 *certificate = SSL_get1_peer_certificate(ssl);
 	GENERAL_NAMES *names;
-	struct tm tm;
 
 	*out = (struct net_peer){0};
 	if (!certificate)
@@ -156,7 +178,6 @@ void tls_peer(SSL *ssl, struct net_peer *out)
 		GENERAL_NAMES_free(names);
 	}
 	copy_serial(certificate, out);
-	if (ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &tm) == 1)
-		out->not_after_ms = (int64_t)timegm(&tm) * 1000;
+	out->not_after_ms = time_ms(X509_get0_notAfter(certificate));
 	X509_free(certificate);
 }

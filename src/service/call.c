@@ -9,6 +9,7 @@
 
 #include "biomatch/clock.h"
 #include "biomatch/log.h"
+#include "telemetry.h"
 
 /* Two pictures of the largest size, unpacked, with room for the answer. */
 #define CALL_MEMORY (2 * (size_t)FACE_MAX_IMAGE_BYTES + (4u << 20))
@@ -197,6 +198,7 @@ struct service_call *service_call_open(struct service *service, const char *path
 	call->service = service;
 	call->rpc = rpc;
 	call->sink = *sink;
+	call->opened_ns = clock_monotonic_ns();
 	call->deadline_ns = peer->deadline_ns;
 	atomic_init(&call->owners, 2);
 	arena_init(&call->arena, CALL_MEMORY);
@@ -237,6 +239,7 @@ static void finish_error(struct service_call *call, int code)
 		details = NULL; /* the status and its text still go out */
 	log_info("call_failed", "method=%s reason=%s peer=%s traceparent=%s", call->rpc->path,
 		 bm_error_reason(code), call->uri, call->traceparent);
+	telemetry_end(call, bm_error_grpc(code), code);
 	call_end(call, bm_error_grpc(code), message, (struct bytes){details, details ? len : 0});
 	free(details);
 }
@@ -248,13 +251,17 @@ void call_finish(struct service_call *call, int result)
 
 	if (result >= 0 && call->response) {
 		result = wire_pack(call->response, &data, &len);
-		if (!result)
+		if (!result) {
+			telemetry_response(call, call->response);
 			call->sink.send(call->sink.ctx, data, len);
+		}
 	}
-	if (result < 0)
+	if (result < 0) {
 		finish_error(call, result);
-	else
-		call_end(call, GRPC_OK, NULL, (struct bytes){0});
+		return;
+	}
+	telemetry_end(call, GRPC_OK, 0);
+	call_end(call, GRPC_OK, NULL, (struct bytes){0});
 }
 
 void call_send(struct service_call *call, const ProtobufCMessage *message)
@@ -301,7 +308,10 @@ static void write_done(struct writer_job *job, int error)
 	struct service_call *call = call_of_job(job);
 	uint8_t *copy;
 
+	call->times.commit_ns = clock_monotonic_ns() - call->times.submitted_ns;
 	if (!error) {
+		if (call->response)
+			telemetry_response(call, call->response);
 		copy = malloc(job->reply.len ? job->reply.len : 1);
 		if (copy) {
 			if (job->reply.len)
@@ -324,6 +334,7 @@ static void submit_write(struct service_call *call)
 	call->job.apply = write_apply;
 	call->job.done = write_done;
 	call->job.deadline_ns = call->deadline_ns;
+	call->times.submitted_ns = clock_monotonic_ns();
 	error = writer_submit(call->service->options.writer, &call->job);
 	if (error)
 		call_finish(call, error);

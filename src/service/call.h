@@ -62,6 +62,7 @@ struct policy_ref {
 
 struct call_times {
 	int64_t queue_ns, match_ns;
+	int64_t submitted_ns, commit_ns; /* into the writer's queue; from there to the disk */
 	uint32_t decode_us, detect_us, align_us, embed_us;
 };
 
@@ -74,7 +75,7 @@ struct service_call {
 	atomic_uint owners; /* the service and the transport */
 
 	char *uri, *traceparent;
-	int64_t deadline_ns;
+	int64_t opened_ns, deadline_ns;
 	struct policy_ref *policy;
 	const struct policy_purpose *purpose;
 

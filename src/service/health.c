@@ -20,7 +20,7 @@ static const struct {
 	{"biomatch.v1.AdminService", false, true},
 };
 
-static bool faces_work(struct service *service)
+bool health_faces_work(struct service *service)
 {
 	struct batch_stat stat;
 
@@ -28,7 +28,7 @@ static bool faces_work(struct service *service)
 	return stat.unready < stat.threads;
 }
 
-static bool writes_work(struct service *service)
+bool health_writes_work(struct service *service)
 {
 	struct writer_stat stat;
 
@@ -42,8 +42,8 @@ static serving status_of(struct service *service, const char *name)
 	for (size_t i = 0; i < sizeof(services) / sizeof(services[0]); i++) {
 		if (strcmp(name, services[i].name))
 			continue;
-		if (service->draining || (services[i].faces && !faces_work(service)) ||
-		    (services[i].writes && !writes_work(service)))
+		if (service->draining || (services[i].faces && !health_faces_work(service)) ||
+		    (services[i].writes && !health_writes_work(service)))
 			return NOT_SERVING;
 		return SERVING;
 	}

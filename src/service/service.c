@@ -151,6 +151,19 @@ void service_tick(struct service *service)
 	health_notify(service, false);
 }
 
+void service_stat(struct service *service, struct service_stat *out)
+{
+	batch_pool_stat(service->face, &out->face);
+	batch_pool_stat(service->read, &out->read);
+	batch_pool_stat(service->scan, &out->scan);
+	out->faces_work = health_faces_work(service);
+	out->writes_work = health_writes_work(service);
+	pthread_mutex_lock(&service->lock);
+	out->calls_open = service->open;
+	out->draining = service->draining;
+	pthread_mutex_unlock(&service->lock);
+}
+
 void service_drain(struct service *service)
 {
 	pthread_mutex_lock(&service->lock);

@@ -40,7 +40,7 @@ class DaemonTest(Place):
         self.assertEqual(self.check(), (0, ""))
         self.assertEqual(os.listdir(self.path("store")), [])
         self.write("biomatchd.yaml", self.configuration("log:\n  colour: red\n"))
-        self.refused("biomatchd.yaml:12: ", "colour")
+        self.refused("biomatchd.yaml:14: ", "colour")
         self.write("biomatchd.yaml", self.configuration("match:\n  kernel: abacus\n"))
         self.refused("match.kernel", "abacus")
         self.write("biomatchd.yaml", self.configuration())

@@ -1,6 +1,8 @@
 """What the end-to-end tests share: a place with certificates and keys, and a real daemon in it."""
 import contextlib
+import http.client
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -51,6 +53,22 @@ class Daemon:
         with open(self.log_path, encoding="utf-8") as file:
             return file.read()
 
+    def page(self, path):
+        """The status and the body of a page of the operators' port."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.ops_port(), timeout=WAIT)
+        with contextlib.closing(connection):
+            connection.request("GET", path)
+            reply = connection.getresponse()
+            return reply.status, reply.read().decode()
+
+    def ops_port(self):
+        return int(re.search(r'"ops_port":"?(\d+)', self.log()).group(1))
+
+    def metrics(self):
+        """The samples of /metrics, by name with labels."""
+        lines = self.page("/metrics")[1].splitlines()
+        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[0] != "#")}
+
     def events(self, name):
         return self.log().count('"event":"%s"' % name)
 
@@ -98,7 +116,7 @@ class Place(unittest.TestCase):
         self.write("biomatchd.yaml", self.configuration())
 
     def configuration(self, more=""):
-        return ("server:\n  listen: 127.0.0.1:0\n  drain: 5s\nstore:\n  path: store\n  map_size: 64MiB\n"
+        return ("server:\n  listen: 127.0.0.1:0\n  drain: 5s\nops:\n  listen: 127.0.0.1:0\nstore:\n  path: store\n  map_size: 64MiB\n"
                 "face:\n  pack: %s\n  program: %s/biomatch-face\n  workers: 1\n%s" % (PACK, BUILD, more))
 
     def start(self, **options):

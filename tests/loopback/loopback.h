@@ -35,6 +35,7 @@ struct loopback {
 	struct db *db;
 	struct gallery_store *store;
 	struct writer *writer;
+	struct metrics *metrics;
 	struct service *service;
 };
 
@@ -127,6 +128,7 @@ static void loopback_service_open(struct loopback *l, size_t queue)
 		.keys = l->keys,
 		.pack = l->pack,
 		.policy = loopback_policy_open(l),
+		.metrics = l->metrics,
 		.worker = {.program = BUILD_DIR "/biomatch-face",
 			   .pack_dir = "build/packs/faceplugin-0.0.1",
 			   .start_ms = 60000,
@@ -164,6 +166,7 @@ static int loopback_setup(void **state)
 		fail_msg("%s", message);
 	loopback_policy_write(l);
 	loopback_store_open(l);
+	assert_int_equal(metrics_open(&l->metrics), 0);
 	loopback_service_open(l, 64);
 	*state = l;
 	return 0;
@@ -175,6 +178,7 @@ static int loopback_teardown(void **state)
 	char command[128];
 
 	service_close(l->service);
+	metrics_close(l->metrics);
 	writer_close(l->writer);
 	gallery_store_close(l->store);
 	db_close(l->db);

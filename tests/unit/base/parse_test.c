@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <string.h>
 
 #include "biomatch/parse.h"
 
@@ -142,12 +143,38 @@ static void test_duration(void **state)
 	assert_int_equal(parse_duration_ms("2s", 0, 1000, &v), BM_EINVAL);
 }
 
+static void test_address(void **state)
+{
+	static const char *const bad[] = {"", "host", "host:", "host:x", "host:65536", "host:1 "};
+	char host[PARSE_HOST_MAX + 1], text[PARSE_HOST_MAX + 8];
+	uint16_t port = 7;
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(bad); i++) {
+		if (parse_address(bad[i], host, &port) != BM_EINVAL)
+			fail_msg("accepted \"%s\"", bad[i]);
+	}
+	memset(text, 'a', PARSE_HOST_MAX + 1);
+	strcpy(text + PARSE_HOST_MAX + 1, ":1");
+	assert_int_equal(parse_address(text, host, &port), BM_EINVAL);
+	assert_int_equal(port, 7);
+	assert_int_equal(parse_address("127.0.0.1:8443", host, &port), 0);
+	assert_string_equal(host, "127.0.0.1");
+	assert_int_equal(port, 8443);
+	assert_int_equal(parse_address("[::1]:0", host, &port), 0);
+	assert_string_equal(host, "::1");
+	assert_int_equal(port, 0);
+	assert_int_equal(parse_address(":65535", host, &port), 0);
+	assert_string_equal(host, "");
+	assert_int_equal(port, 65535);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_uint),     cmocka_unit_test(test_double),
 		cmocka_unit_test(test_bool),     cmocka_unit_test(test_size),
-		cmocka_unit_test(test_duration),
+		cmocka_unit_test(test_duration), cmocka_unit_test(test_address),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

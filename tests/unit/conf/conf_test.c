@@ -321,7 +321,7 @@ static void assert_same(struct conf *a, struct conf *b)
 	char **strings[] = {&b->server.listen,    &b->server.certificate, &b->server.private_key,
 			    &b->server.client_ca, &b->store.path,         &b->store.key,
 			    &b->face.pack,        &b->face.program,       &b->match.kernel,
-			    &b->policy.file};
+			    &b->policy.file,      &b->ops.listen};
 	const size_t n = sizeof(strings) / sizeof(strings[0]);
 
 	for (char **p = (char **)a, **q = (char **)b; p < (char **)(a + 1); p++, q++) {

@@ -135,6 +135,42 @@ static void test_cursor(void **state)
 	db_close(db);
 }
 
+static void commit_one(struct db *db, const char *value)
+{
+	struct db_txn txn;
+
+	assert_int_equal(db_begin_write(db, &txn), 0);
+	db_put(&txn, DB_META, text("key"), text(value));
+	assert_int_equal(db_commit(&txn), 0);
+}
+
+static void test_stat(void **state)
+{
+	struct db *db = open_db(1 << 20);
+	struct db_txn old, young;
+	struct db_stat stat;
+
+	(void)state;
+	assert_int_equal(db_stat(db, &stat), 0);
+	assert_int_equal(stat.map_bytes, 1 << 20);
+	assert_in_range(stat.used_bytes, 4096, 1 << 20);
+	assert_int_equal(stat.readers, 0);
+	assert_int_equal(stat.oldest_reader, 0);
+	assert_int_equal(db_begin_read(db, &old), 0);
+	commit_one(db, "1");
+	commit_one(db, "2");
+	assert_int_equal(db_begin_read(db, &young), 0);
+	assert_int_equal(db_stat(db, &stat), 0);
+	assert_int_equal(stat.readers, 2);
+	assert_int_equal(stat.oldest_reader, 2);
+	db_abort(&old);
+	assert_int_equal(db_stat(db, &stat), 0);
+	assert_int_equal(stat.readers, 1);
+	assert_int_equal(stat.oldest_reader, 0);
+	db_abort(&young);
+	db_close(db);
+}
+
 /* The first failure sticks, later calls do nothing, and nothing of it is kept. */
 static void test_map_full(void **state)
 {
@@ -208,6 +244,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_second_daemon_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_transactions, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cursor, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_stat, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_map_full, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_failed_commit_is_final, setup, teardown),
 	};

@@ -1,0 +1,35 @@
+/*
+ * The pages of the operators' port: metrics, liveness and readiness.
+ *
+ * Thread: opened on the main thread, rendered on the console's.
+ */
+#ifndef DAEMON_OPS_H
+#define DAEMON_OPS_H
+
+#include "biomatch/console.h"
+#include "biomatch/metrics.h"
+#include "biomatch/net.h"
+#include "biomatch/service.h"
+
+/* The parts that the pages look at; borrowed until the console is closed. */
+struct ops {
+	struct db *db;
+	struct gallery_store *store;
+	struct writer *writer;
+	struct service *service;
+	struct net_server *net;
+	struct metrics *metrics;
+	const struct pack *pack;
+	int64_t started_ms;
+};
+
+/* A loop that has not turned for so long hangs. */
+#define OPS_STALLED_MS 5000
+
+int ops_open(struct ops *ops, const char *listen, struct console **out,
+	     char message[256]) BM_MUST_CHECK;
+
+/* scrape.c: the page of metrics. Gives the HTTP status. */
+int ops_render_metrics(void *ctx, FILE *out);
+
+#endif

@@ -1,0 +1,96 @@
+#!/usr/bin/python3 -B
+"""What the operators' port tells of a daemon at work."""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+import unittest
+
+import grpc
+
+from harness import BUILD, ROOT, wait_for
+from served import Client, Served, picture
+
+WORK = '{method="%s",status="%s",class="lane"}'
+
+
+class OpsTest(Served):
+    def test_counts(self):
+        self.lane.enrol("ada-subject", picture(self.ada[0]))
+        self.lane.enrol("ada-subject", picture(self.ada[0]))  # again, under the same request id
+        self.lane.verify("ada-subject", picture(self.ada[1]))
+        self.lane.verify("ada-subject", picture(self.strangers[0]))
+        self.lane.verify("nobody-subject", picture(self.ada[0]))
+        self.lane.identify(picture(self.ada[1]))
+        with self.assertRaises(grpc.RpcError):
+            self.lane.verify("ada-subject", picture(self.ada[0]), gallery="arrivals")
+        text = self.daemon.page("/metrics")[1]
+        found = self.daemon.metrics()
+        for name, value in {
+                "biomatch_rpcs_total" + WORK % ("Enrol", "OK"): 2,
+                "biomatch_rpcs_total" + WORK % ("Verify", "OK"): 3,
+                "biomatch_rpcs_total" + WORK % ("Verify", "PERMISSION_DENIED"): 1,
+                'biomatch_errors_total{reason="PURPOSE_DENIED"}': 1,
+                'biomatch_decisions_total{method="Verify",decision="MATCH",reason="NONE",class="lane"}': 1,
+                'biomatch_decisions_total{method="Verify",decision="NO_MATCH",reason="NONE",class="lane"}': 1,
+                'biomatch_decisions_total{method="Verify",decision="REFER",reason="NO_REFERENCE",class="lane"}': 1,
+                'biomatch_decisions_total{method="Identify",decision="MATCH",reason="NONE",class="lane"}': 1,
+                'biomatch_decisions_total{method="Enrol",decision="CREATED",reason="NONE",class="lane"}': 1,
+                'biomatch_rpc_seconds_count{method="Verify"}': 4,
+                'biomatch_stage_seconds_count{stage="embed"}': 6,
+                'biomatch_gallery_references{gallery="people"}': 1,
+                'biomatch_gallery_tail_rows{gallery="people"}': 1,
+                "biomatch_writer_repeats_total": 1,
+                "biomatch_store_read_only": 0,
+                'biomatch_pool_threads{pool="face"}': 2,
+                "biomatch_face_workers_down": 0}.items():
+            self.assertEqual(found.get(name), value, name + "\n" + text)
+        bands = {name: value for name, value in found.items() if name.startswith("biomatch_score_bands_total")}
+        self.assertEqual(sum(bands.values()), 2, bands)
+        for stage in ("queue", "decode", "detect", "embed", "scan", "commit"):
+            self.assertGreater(found['biomatch_stage_seconds_sum{stage="%s"}' % stage], 0)
+        self.assertGreater(found["biomatch_tls_handshakes_total"], 0)
+        self.assertGreater(found['biomatch_certificate_expiry_seconds{certificate="server"}'], time.time())
+        self.assertGreater(found['biomatch_certificate_expiry_seconds{certificate="client_ca"}'], time.time())
+        self.assertIn('model="faceplugin/0.0.1"', next(name for name in found if name.startswith("biomatch_build_info")))
+        for secret in ("ada-subject", "nobody-subject", "example/hall"):
+            self.assertNotIn(secret, text)
+
+    def test_health_and_readiness(self):
+        self.assertEqual(self.daemon.page("/healthz")[0], 200)
+        status, body = self.daemon.page("/readyz")
+        self.assertEqual((status, json.loads(body)), (200, {"ready": True, "reasons": []}))
+        self.assertEqual(self.daemon.page("/")[0], 404)
+
+    def test_not_ready_without_workers(self):
+        program = self.path("worker")
+        shutil.copy(BUILD + "/biomatch-face", program)
+        self.assertEqual(self.daemon.stop(), 0)
+        self.write("biomatchd.yaml", self.configuration().replace(BUILD + "/biomatch-face", program))
+        daemon = self.start()
+        os.unlink(program)  # no worker can be started any more
+        for worker in daemon.workers():
+            os.kill(worker, signal.SIGKILL)
+        lane = Client(self, daemon.port, "lane")
+        for _ in range(4):
+            with self.assertRaises(grpc.RpcError):
+                lane.verify("x", picture(self.ada[0]), timeout=5)
+        wait_for(lambda: daemon.page("/readyz")[0] == 503, "the daemon to be unready")
+        self.assertEqual(json.loads(daemon.page("/readyz")[1]), {"ready": False, "reasons": ["NO_FACE_WORKER"]})
+        self.assertEqual(daemon.page("/healthz")[0], 200)
+        self.assertEqual(daemon.metrics()["biomatch_face_workers_down"], 2)
+
+    @unittest.skipUnless(shutil.which("promtool"), "promtool is not installed (Debian's package prometheus)")
+    def test_promtool(self):
+        self.lane.enrol("ada", picture(self.ada[0]))
+        self.lane.verify("ada", picture(self.ada[1]))
+        done = subprocess.run(["promtool", "check", "metrics"], input=self.daemon.page("/metrics")[1], text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        self.assertEqual((done.returncode, done.stdout), (0, ""))
+
+
+if __name__ == "__main__":
+    os.chdir(ROOT)
+    unittest.main(verbosity=2)
