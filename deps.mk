@@ -2,7 +2,7 @@
 # DEPS_x names the modules that src/x may include and link; LIBS_x the system
 # libraries that only x may use. `make layers` proves both.
 
-MODULES := base yaml pack keys conf wire db score face faceworker batch policy \
+MODULES := base yaml pack keys conf wire db audit score face faceworker batch policy \
            net gallery writer service client metrics console
 
 DEPS_base       :=
@@ -12,6 +12,7 @@ DEPS_yaml       := base
 DEPS_conf       := base yaml
 DEPS_wire       := base
 DEPS_db         := base
+DEPS_audit      := base wire db keys
 DEPS_score      := base
 DEPS_face       := base pack score
 DEPS_faceworker := base pack face
@@ -22,7 +23,7 @@ DEPS_gallery    := base db score keys pack
 DEPS_writer     := base db gallery keys pack
 DEPS_metrics    := base
 DEPS_console    := base
-DEPS_service    := base wire score gallery keys pack policy writer batch faceworker face db metrics
+DEPS_service    := base wire audit score gallery keys pack policy writer batch faceworker face db metrics
 DEPS_client     := base wire
 
 # Programs: everything below src/<program> links into build/<mode>/<program>.
@@ -32,7 +33,7 @@ DIR_biomatch       := cli
 DIR_biomatch-face  := facemain
 DEPS_daemon        := base yaml conf pack keys db gallery writer policy batch faceworker face \
                       service net score wire metrics console
-DEPS_cli           := base client wire
+DEPS_cli           := base client wire audit
 DEPS_facemain      := base pack face faceworker score
 
 LIBS_base       := -lxxhash -lsystemd -pthread
@@ -42,6 +43,7 @@ LIBS_yaml       := -lyaml
 LIBS_conf       :=
 LIBS_wire       := -lprotobuf-c
 LIBS_db         := -llmdb
+LIBS_audit      := -lcrypto
 LIBS_score      := -lm
 LIBS_face       := -lopencv_dnn -lopencv_imgproc -lopencv_core -ljpeg -lpng16 -lopenjp2 -lstdc++ -lm
 LIBS_faceworker :=

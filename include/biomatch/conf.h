@@ -54,6 +54,10 @@ struct conf {
 		char *file;
 	} policy;
 	struct {
+		char *key;
+		uint32_t checkpoint; /* ms */
+	} audit;
+	struct {
 		enum log_level level;
 	} log;
 };

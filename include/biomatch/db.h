@@ -32,6 +32,7 @@ enum db_table {
 	DB_SEGMENTS,    /* gallery id, segment, plane, part -> plane of a sealed segment */
 	DB_REQUESTS,    /* request pseudonym -> remembered reply */
 	DB_REQUEST_AGE, /* time, request pseudonym -> nothing: the order of forgetting */
+	DB_AUDIT,       /* sequence -> entry of the audit log */
 	DB_TABLES
 };
 

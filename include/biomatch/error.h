@@ -114,6 +114,8 @@ enum grpc_status {
 	  "the store was made by another version of the software")                                 \
 	X(EKEY, "STORE_KEY", FAILED_PRECONDITION,                                                  \
 	  "the store was made under another key; configure the right store key")                   \
+	X(EAUDIT, "AUDIT_BROKEN", DATA_LOSS,                                                       \
+	  "the audit log does not hold together: an entry was changed, or is missing")             \
 	X(ELOCKED, "STORE_LOCKED", FAILED_PRECONDITION, "another daemon has the store open")       \
 	X(ECONF, "CONFIG_INVALID", INVALID_ARGUMENT, "the configuration is not valid")             \
 	X(EPACK, "PACK_INVALID", FAILED_PRECONDITION,                                              \

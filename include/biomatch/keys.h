@@ -1,9 +1,11 @@
 /*
  * The store key and what is derived from it (HKDF-SHA256): pseudonyms for
  * subject ids, sealing of small secrets at rest, seeds of the galleries'
- * rotations, and the tag of templates that leave the service.
+ * rotations, and the tag of templates that leave the service. Beside it the key
+ * that signs the audit log, which is nobody's child, so that its public half
+ * can be told before there is a store and outlives a change of the store key.
  *
- * Thread: immutable once open; any thread.
+ * Thread: immutable once open and given its signing key; any thread.
  * Errors: BM_EKEY, BM_ENOMEM, BM_ETEMPLATE from keys_unseal.
  * Owns: the key material, in locked memory that core dumps leave out; wiped by
  * keys_close.
@@ -18,6 +20,8 @@
 #include "biomatch/error.h"
 
 #define KEYS_MASTER_LEN    32
+#define KEYS_SIGNING_LEN   32
+#define KEYS_SIGNATURE_LEN 64
 #define KEYS_PSEUDONYM_LEN 32
 /* What sealing adds: a nonce of 12 bytes and a tag of 16. */
 #define KEYS_SEAL_OVERHEAD 28
@@ -28,6 +32,7 @@ enum keys_use {
 	KEYS_REQUEST,  /* request id -> pseudonym, and the remembered reply */
 	KEYS_TEMPLATE, /* templates handed out by Extract */
 	KEYS_ROTATION, /* the seed of a gallery's rotation */
+	KEYS_AUDIT,    /* subject id -> pseudonym in the audit log */
 	KEYS_USES
 };
 
@@ -36,6 +41,8 @@ struct keys;
 /* Reads a 32-byte key from a file that only its owner can read. */
 int keys_open(const char *path, struct keys **out) BM_MUST_CHECK;
 void keys_close(struct keys *keys);
+/* Adds the signing key, an Ed25519 seed of 32 bytes, from a file as keys_open reads it. */
+int keys_open_signing(struct keys *keys, const char *path) BM_MUST_CHECK;
 
 /* A value that changes with the key, to recognise a store made under another. */
 void keys_fingerprint(const struct keys *keys, uint8_t out[16]);
@@ -53,6 +60,10 @@ int keys_seal(const struct keys *keys, enum keys_use use, struct bytes context, 
 /* The reverse; out has room for in.len - KEYS_SEAL_OVERHEAD. BM_ETEMPLATE if altered. */
 int keys_unseal(const struct keys *keys, enum keys_use use, struct bytes context, struct bytes in,
 		uint8_t *out) BM_MUST_CHECK;
+
+/* Ed25519 (RFC 8032) over in. BM_EKEY without a signing key. */
+int keys_sign(const struct keys *keys, struct bytes in,
+	      uint8_t out[KEYS_SIGNATURE_LEN]) BM_MUST_CHECK;
 
 /* len bytes of ChaCha20 key stream, the same for the same key, use and label. */
 int keys_stream(const struct keys *keys, enum keys_use use, uint64_t label, uint8_t *out,

@@ -33,6 +33,7 @@ enum policy_operation {
 	POLICY_ANALYSE,
 	POLICY_EXTRACT,
 	POLICY_ADMIN, /* galleries */
+	POLICY_AUDIT, /* the audit log */
 	POLICY_OPERATIONS
 };
 

@@ -41,7 +41,8 @@ struct service_options {
 	struct metrics *metrics;
 	struct faceworker_options worker;
 	unsigned face_threads, read_threads, scan_threads;
-	size_t queue; /* calls waiting in each pool */
+	size_t queue;           /* calls waiting in each pool */
+	uint32_t checkpoint_ms; /* from one signed entry of the audit log to the next */
 	bool reflection;
 	const char *version;
 };
@@ -68,7 +69,10 @@ struct service_peer {
 int service_open(const struct service_options *options, struct service **out) BM_MUST_CHECK;
 /* Health answers NOT_SERVING from here on, and its watchers are told and ended. */
 void service_drain(struct service *service);
-/* Looks at what health depends on and tells the watchers of a change; every second. */
+/*
+ * Looks at what health depends on and tells the watchers of a change, and has
+ * the audit log signed when that is due; every second, from one thread.
+ */
 void service_tick(struct service *service);
 /* Waits for the calls that are open and ends the pools. */
 void service_close(struct service *service);

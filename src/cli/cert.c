@@ -1,4 +1,4 @@
-/* cert ca, server, endpoint, key: what a test or a small deployment needs. */
+/* cert ca, server, endpoint, key, audit: what a test or a small deployment needs. */
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
@@ -394,4 +394,33 @@ int run_cert_key(struct cli *cli)
 	else
 		printf("wrote %s; keep a copy in a safe place\n", cli->options.args[0]);
 	return EXIT_DONE;
+}
+
+/* Writes a seed's public half to a BIO as PEM; false where OpenSSL fails. */
+static bool write_public(BIO *out, const uint8_t *seed, size_t len)
+{
+	EVP_PKEY *key = EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, seed, len);
+	bool done = key && PEM_write_bio_PUBKEY(out, key) == 1;
+
+	EVP_PKEY_free(key);
+	return done;
+}
+
+int run_cert_audit(struct cli *cli)
+{
+	BIO *secret = BIO_new(BIO_s_secmem()), *public = BIO_new(BIO_s_mem());
+	const char *base = cli->options.args[0];
+	uint8_t seed[32];
+	int result;
+
+	if (secret && public && getrandom(seed, sizeof(seed), 0) == (ssize_t)sizeof(seed) &&
+	    BIO_write(secret, seed, sizeof(seed)) == (int)sizeof(seed) &&
+	    write_public(public, seed, sizeof(seed)))
+		result = write_files(cli, base, public, secret);
+	else
+		result = fail_openssl(cli, "make the key");
+	bytes_wipe(seed, sizeof(seed));
+	BIO_free(secret);
+	BIO_free(public);
+	return result ? result : tell(cli, base);
 }

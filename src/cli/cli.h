@@ -15,6 +15,7 @@
 #include "biomatch/client.h"
 #include "biomatch/v1/admin_service.pb-c.h"
 #include "biomatch/v1/analysis_service.pb-c.h"
+#include "biomatch/v1/audit.pb-c.h"
 #include "biomatch/v1/enrolment_service.pb-c.h"
 #include "biomatch/v1/matching_service.pb-c.h"
 
@@ -53,6 +54,8 @@ struct options {
 	struct list types, sites, subjects;
 	int64_t captured_s, expires_s, from_s, before_s; /* Unix time; 0 for none */
 	bool refuse_duplicates, ed25519;
+	struct list public_keys;
+	uint64_t first;
 	unsigned max_candidates, jobs, days;
 };
 
@@ -139,6 +142,8 @@ void print_basis(const Biomatch__V1__MatchBasis *basis, const char *rate_name);
 void print_raw(const Biomatch__V1__RawScore *raw);
 void print_report(const char *name, const Biomatch__V1__ProbeReport *report);
 void print_times(const Biomatch__V1__StageTimes *times, int64_t elapsed_us);
+/* Where the call stands in the audit log, as SEQUENCE:HASH. */
+void print_receipt(const Biomatch__V1__Receipt *receipt);
 void print_candidates(Biomatch__V1__Candidate *const *candidates, size_t n);
 /* The reason of a referral and what to do. */
 void print_reason(const char *name, Biomatch__V1__Reason reason);
@@ -164,6 +169,11 @@ int run_cert_ca(struct cli *cli);
 int run_cert_server(struct cli *cli);
 int run_cert_endpoint(struct cli *cli);
 int run_cert_key(struct cli *cli);
+int run_cert_audit(struct cli *cli);
+int run_audit_export(struct cli *cli);
+int run_audit_verify(struct cli *cli);
+int run_audit_show(struct cli *cli);
+int run_audit_prove(struct cli *cli);
 int run_health(struct cli *cli);
 int run_version(struct cli *cli);
 

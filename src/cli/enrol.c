@@ -40,6 +40,7 @@ static void print_enrolled(const Biomatch__V1__EnrolResponse *r, int64_t elapsed
 	print_basis(r->basis, "FPIR");
 	print_report("picture", r->probe);
 	print_times(r->times, elapsed_us);
+	print_receipt(r->receipt);
 	if (r->n_candidates)
 		putchar('\n');
 	print_candidates(r->candidates, r->n_candidates);

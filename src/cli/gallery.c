@@ -60,6 +60,7 @@ int run_gallery_create(struct cli *cli)
 		return print_json(reply);
 	response = (const Biomatch__V1__CreateGalleryResponse *)reply;
 	print_galleries(&response->gallery, response->gallery ? 1 : 0);
+	print_receipt(response->receipt);
 	return EXIT_DONE;
 }
 
@@ -144,5 +145,6 @@ int run_gallery_delete(struct cli *cli)
 	if (cli->options.json)
 		return print_json(reply);
 	print_fact("deleted", "the gallery");
+	print_receipt(((const Biomatch__V1__DeleteGalleryResponse *)reply)->receipt);
 	return EXIT_DONE;
 }

@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "biomatch/bytes.h"
 #include "cli.h"
 
 json_t *text_json(const char *text)
@@ -19,10 +20,18 @@ json_t *text_json(const char *text)
 
 static json_t *message_json(const ProtobufCMessage *message);
 
-/* Bytes are templates and pictures: only their length is told. */
+/* A hash, a pseudonym or a signature is no longer; a template or a picture always is. */
+#define HEX_MAX 64
+
+/* Of templates and pictures only the length is told. */
 static json_t *bytes_json(const ProtobufCBinaryData *data)
 {
-	return json_pack("{s:I}", "bytes", (json_int_t)data->len);
+	char hex[2 * HEX_MAX + 1];
+
+	if (data->len > HEX_MAX)
+		return json_pack("{s:I}", "bytes", (json_int_t)data->len);
+	bytes_to_hex(data->data, data->len, hex);
+	return json_string(hex);
 }
 
 static json_t *enum_json(const ProtobufCEnumDescriptor *type, int value)
@@ -65,13 +74,14 @@ static json_t *value_json(const ProtobufCFieldDescriptor *field, const void *val
 static json_t *repeated_json(const ProtobufCFieldDescriptor *field, const uint8_t *base)
 {
 	size_t n = *(const size_t *)(const void *)(base + field->quantifier_offset);
-	/* Every repeated field of the contract holds strings or messages: pointers. */
-	const void *const *items =
-		*(const void *const *const *)(const void *)(base + field->offset);
+	const uint8_t *items = *(const uint8_t *const *)(const void *)(base + field->offset);
+	/* Every repeated field of the contract holds bytes, or strings or messages: pointers. */
+	size_t size =
+		field->type == PROTOBUF_C_TYPE_BYTES ? sizeof(ProtobufCBinaryData) : sizeof(void *);
 	json_t *array = json_array();
 
 	for (size_t i = 0; array && i < n; i++) {
-		if (json_array_append_new(array, value_json(field, &items[i]))) {
+		if (json_array_append_new(array, value_json(field, items + i * size))) {
 			json_decref(array);
 			return NULL;
 		}

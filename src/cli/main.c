@@ -34,6 +34,8 @@ enum option_key {
 	KEY_JOBS,
 	KEY_DAYS,
 	KEY_ED25519,
+	KEY_FIRST,
+	KEY_PUBLIC_KEY,
 };
 
 static const struct argp_option common_options[] = {
@@ -95,6 +97,19 @@ static const struct argp_option cert_options[] = {
 	{0},
 };
 
+static const struct argp_option export_options[] = {
+	{"first", KEY_FIRST, "N", 0, "The first entry wanted [1]", 0},
+	{"request-id", KEY_REQUEST_ID, "ID", 0, "Name of the write [random]", 0},
+	{0},
+};
+
+static const struct argp_option audit_options[] = {
+	{"public-key", KEY_PUBLIC_KEY, "FILE", 0,
+	 "Public key of the log, PEM; repeatable where the key was changed", 0},
+	{"first", KEY_FIRST, "N", 0, "The entry that the export must begin with [1]", 0},
+	{0},
+};
+
 static const struct argp_option no_options[] = {{0}};
 
 #define NEEDS_CONNECTION 1u
@@ -136,6 +151,14 @@ static const struct command commands[] = {
 	 run_gallery_show},
 	{"gallery delete", "NAME", "Remove an empty gallery", 1, 1, NEEDS_BOTH, write_options,
 	 run_gallery_delete},
+	{"audit export", "FILE", "Write the audit log, signed, to a new file", 1, 1, NEEDS_BOTH,
+	 export_options, run_audit_export},
+	{"audit verify", "FILE", "Does an export hold together, up to its signature?", 1, 1, 0,
+	 audit_options, run_audit_verify},
+	{"audit show", "FILE [SEQUENCE]", "List the entries of an export, or show one", 1, 2, 0,
+	 no_options, run_audit_show},
+	{"audit prove", "FILE RECEIPT", "Is a reply's receipt, SEQUENCE:HASH, of this log?", 2, 2,
+	 0, audit_options, run_audit_prove},
 	{"health", "", "Ask whether the service serves", 0, 0, NEEDS_CONNECTION, no_options,
 	 run_health},
 	{"cert ca", "OUT", "Make a CA for tests: OUT.pem and OUT.key", 1, 1, 0, cert_options,
@@ -147,6 +170,8 @@ static const struct command commands[] = {
 	 "Make an endpoint's certificate; URI is biomatch://DEPLOYMENT/SITE/CLASS/NUMBER", 3, 3, 0,
 	 cert_options, run_cert_endpoint},
 	{"cert key", "FILE", "Make a store key", 1, 1, 0, no_options, run_cert_key},
+	{"cert audit", "OUT", "Make the key of an audit log, OUT.key, and its public half, OUT.pem",
+	 1, 1, 0, no_options, run_cert_audit},
 	{"version", "", "Tell the version", 0, 0, 0, no_options, run_version},
 };
 
@@ -277,6 +302,13 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case KEY_ED25519:
 		o->ed25519 = true;
+		return 0;
+	case KEY_FIRST:
+		if (parse_uint(arg, 1, UINT64_MAX, &o->first))
+			argp_error(state, "not a number from 1");
+		return 0;
+	case KEY_PUBLIC_KEY:
+		parse_list(state, arg, &o->public_keys);
 		return 0;
 	case ARGP_KEY_ARG:
 		if (o->n_args == CLI_MAX_ARGS)

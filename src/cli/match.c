@@ -57,6 +57,7 @@ static void print_verified(const Biomatch__V1__VerifyResponse *r, int64_t elapse
 	print_basis(r->basis, "FMR");
 	print_report("probe", r->probe);
 	print_times(r->times, elapsed_us);
+	print_receipt(r->receipt);
 }
 
 int run_verify(struct cli *cli)
@@ -96,6 +97,7 @@ static void print_compared(const Biomatch__V1__CompareResponse *r, int64_t elaps
 	print_report("first file", r->probe);
 	print_report("second file", r->reference);
 	print_times(r->times, elapsed_us);
+	print_receipt(r->receipt);
 }
 
 int run_compare(struct cli *cli)
@@ -137,6 +139,7 @@ static void print_identified(const Biomatch__V1__IdentifyResponse *r, int64_t el
 	print_basis(r->basis, "FPIR");
 	print_report("probe", r->probe);
 	print_times(r->times, elapsed_us);
+	print_receipt(r->receipt);
 	if (r->n_candidates)
 		putchar('\n');
 	print_candidates(r->candidates, r->n_candidates);

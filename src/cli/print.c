@@ -3,10 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "biomatch/bytes.h"
 #include "cli.h"
 
 #define CELL_MAX   160
 #define FACT_WIDTH 13
+#define SHA256_LEN 32
 
 struct table {
 	size_t columns, cells, room;
@@ -201,6 +203,16 @@ void print_times(const Biomatch__V1__StageTimes *t, int64_t elapsed_us)
 			   t->queue_us / 1e3, t->decode_us / 1e3, t->detect_us / 1e3,
 			   t->align_us / 1e3, t->embed_us / 1e3, t->match_us / 1e3,
 			   (double)elapsed_us / 1e3);
+}
+
+void print_receipt(const Biomatch__V1__Receipt *receipt)
+{
+	char hash[2 * SHA256_LEN + 1];
+
+	if (!receipt || receipt->hash.len != SHA256_LEN)
+		return;
+	bytes_to_hex(receipt->hash.data, SHA256_LEN, hash);
+	print_fact("receipt", "%llu:%s", (unsigned long long)receipt->sequence, hash);
 }
 
 void print_candidates(Biomatch__V1__Candidate *const *candidates, size_t n)

@@ -51,6 +51,7 @@ int run_subject_show(struct cli *cli)
 int run_subject_delete(struct cli *cli)
 {
 	Biomatch__V1__DeleteSubjectRequest request = BIOMATCH__V1__DELETE_SUBJECT_REQUEST__INIT;
+	const Biomatch__V1__DeleteSubjectResponse *response;
 	char id[REQUEST_ID_LEN + 1];
 	ProtobufCMessage *reply;
 	int result = cli_request_id(cli, id, &request.request_id);
@@ -65,8 +66,9 @@ int run_subject_delete(struct cli *cli)
 		return result;
 	if (cli->options.json)
 		return print_json(reply);
-	print_fact("deleted", "the subject and %u encounters",
-		   ((const Biomatch__V1__DeleteSubjectResponse *)reply)->encounters_deleted);
+	response = (const Biomatch__V1__DeleteSubjectResponse *)reply;
+	print_fact("deleted", "the subject and %u encounters", response->encounters_deleted);
+	print_receipt(response->receipt);
 	return EXIT_DONE;
 }
 
@@ -75,7 +77,7 @@ int run_subject_delete_encounter(struct cli *cli)
 	Biomatch__V1__DeleteEncounterRequest request = BIOMATCH__V1__DELETE_ENCOUNTER_REQUEST__INIT;
 	char id[REQUEST_ID_LEN + 1];
 	ProtobufCMessage *reply;
-	unsigned left;
+	const Biomatch__V1__DeleteEncounterResponse *response;
 	int result = cli_request_id(cli, id, &request.request_id);
 
 	if (result)
@@ -89,8 +91,10 @@ int run_subject_delete_encounter(struct cli *cli)
 		return result;
 	if (cli->options.json)
 		return print_json(reply);
-	left = ((const Biomatch__V1__DeleteEncounterResponse *)reply)->encounters_left;
+	response = (const Biomatch__V1__DeleteEncounterResponse *)reply;
 	print_fact("deleted", "the encounter");
-	print_fact("left", "%u%s", left, left ? "" : ", the subject is gone");
+	print_fact("left", "%u%s", response->encounters_left,
+		   response->encounters_left ? "" : ", the subject is gone");
+	print_receipt(response->receipt);
 	return EXIT_DONE;
 }

@@ -75,6 +75,8 @@ static const struct option options[] = {
 	OPTION(match, scanners, COUNT_CPU, "auto", "1", "256"),
 	OPTION(match, kernel, TEXT, "auto", NULL, NULL),
 	OPTION(policy, file, FILE_PATH, "policy.yaml", NULL, NULL),
+	OPTION(audit, key, KEY_PATH, "audit.key", NULL, NULL),
+	OPTION(audit, checkpoint, DURATION, "10m", "1s", "1d"),
 	OPTION(log, level, LEVEL, "info", NULL, NULL),
 };
 

@@ -47,17 +47,26 @@ static int fail(char message[DAEMON_MESSAGE_LEN], int error, const char *what)
 	return error;
 }
 
+static int fail_key(char message[DAEMON_MESSAGE_LEN], int error, const char *path, const char *key)
+{
+	if (error)
+		snprintf(message, DAEMON_MESSAGE_LEN,
+			 "%s: the %s key must be a file of %d bytes that only its owner can read",
+			 path, key, KEYS_MASTER_LEN);
+	return error;
+}
+
 static int open_keys(const struct conf *conf, struct keys **out, char message[DAEMON_MESSAGE_LEN])
 {
 	int error = keys_open(conf->store.key, out);
 
 	if (error)
-		snprintf(message, DAEMON_MESSAGE_LEN,
-			 "%s: the store key must be a file of %d bytes that only its owner can "
-			 "read",
-			 conf->store.key, KEYS_MASTER_LEN);
-	return error;
+		return fail_key(message, error, conf->store.key, "store");
+	return fail_key(message, keys_open_signing(*out, conf->audit.key), conf->audit.key,
+			"audit");
 }
+
+_Static_assert(KEYS_MASTER_LEN == KEYS_SIGNING_LEN, "one message serves both keys");
 
 /* What is read and never written, as --check-config reads it too. */
 static int open_inputs(struct daemon *d, bool verify_pack, char message[DAEMON_MESSAGE_LEN])
@@ -125,6 +134,7 @@ static int open_service(struct daemon *d, char message[DAEMON_MESSAGE_LEN])
 		.read_threads = conf->match.readers,
 		.scan_threads = conf->match.scanners,
 		.queue = conf->server.queue,
+		.checkpoint_ms = conf->audit.checkpoint,
 		.reflection = conf->server.reflection,
 		.version = BIOMATCH_VERSION,
 	};

@@ -28,6 +28,7 @@ static const char *const table_names[DB_TABLES] = {
 	[DB_SEGMENTS] = "segments",
 	[DB_REQUESTS] = "requests",
 	[DB_REQUEST_AGE] = "request_age",
+	[DB_AUDIT] = "audit",
 };
 
 static int error_of(int rc)

@@ -6,6 +6,7 @@
 #include <openssl/kdf.h>
 #include <openssl/params.h>
 #include <openssl/rand.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -22,6 +23,8 @@ struct keys {
 	uint8_t hmac[KEYS_USES][KEY_LEN];
 	uint8_t aead[KEYS_USES][KEY_LEN];
 	uint8_t fingerprint[16];
+	uint8_t signing[KEYS_SIGNING_LEN];
+	bool can_sign;
 };
 
 static int derive(const uint8_t master[KEYS_MASTER_LEN], const char *end, int use, uint8_t *out,
@@ -98,6 +101,33 @@ void keys_close(struct keys *keys)
 		return;
 	bytes_wipe(keys, sizeof(*keys));
 	munmap(keys, mapped_len());
+}
+
+int keys_open_signing(struct keys *keys, const char *path)
+{
+	if (file_read_secret(path, keys->signing, sizeof(keys->signing)))
+		return BM_EKEY;
+	keys->can_sign = true;
+	return 0;
+}
+
+int keys_sign(const struct keys *keys, struct bytes in, uint8_t out[KEYS_SIGNATURE_LEN])
+{
+	size_t len = KEYS_SIGNATURE_LEN;
+	EVP_MD_CTX *ctx;
+	EVP_PKEY *key;
+	int ok;
+
+	if (!keys->can_sign)
+		return BM_EKEY;
+	key = EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, keys->signing,
+					   sizeof(keys->signing));
+	ctx = EVP_MD_CTX_new();
+	ok = key && ctx && EVP_DigestSignInit(ctx, NULL, NULL, NULL, key) == 1 &&
+	     EVP_DigestSign(ctx, out, &len, in.data, in.len) == 1;
+	EVP_MD_CTX_free(ctx);
+	EVP_PKEY_free(key);
+	return ok ? 0 : BM_ENOMEM;
 }
 
 void keys_fingerprint(const struct keys *keys, uint8_t out[16])

@@ -83,6 +83,7 @@ const struct rpc extract_rpc = {
 	.operation = POLICY_EXTRACT,
 	.request = &biomatch__v1__extract_request__descriptor,
 	.response = &biomatch__v1__extract_response__descriptor,
+	.receipt = offsetof(Biomatch__V1__ExtractResponse, receipt),
 	.state_size = sizeof(struct analysis),
 	.prepare = extract_prepare,
 	.steps = {{CALL_FACE, run_picture}, {CALL_HERE, extract}},

@@ -1,15 +1,14 @@
 #include "call.h"
 
-#include <openssl/sha.h>
 #include <pthread.h>
 #include <stdarg.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "biomatch/clock.h"
 #include "biomatch/log.h"
 #include "telemetry.h"
+#include "trail.h"
 
 /* Two pictures of the largest size, unpacked, with room for the answer. */
 #define CALL_MEMORY (2 * (size_t)FACE_MAX_IMAGE_BYTES + (4u << 20))
@@ -87,9 +86,14 @@ int call_allow(struct service_call *call, const char *purpose, const char *galle
 
 	if (error)
 		return error;
+	trail_begin(call, purpose, gallery);
+	if (!call->trail)
+		return BM_ENOMEM;
 	error = policy_decide(call->policy->policy, call->uri, purpose, call->rpc->operation,
 			      gallery, &call->purpose);
 	if (error) {
+		call->denied = error;
+		trail_outcome(call, "DENIED", error);
 		log_notice("call_denied", "method=%s reason=%s peer=%s purpose=%s", call->rpc->path,
 			   bm_error_reason(error), call->uri, purpose);
 		return call_fail(call, error, error == BM_EPURPOSE ? "purpose" : NULL, NULL);
@@ -273,73 +277,6 @@ void call_send(struct service_call *call, const ProtobufCMessage *message)
 		call->sink.send(call->sink.ctx, data, len);
 }
 
-/*
- * The writer's side: the reply is packed inside the transaction, so that it can
- * be remembered under the request id, and sent once the commit is on disk.
- */
-static struct service_call *call_of_job(struct writer_job *job)
-{
-	return (void *)((char *)job - offsetof(struct service_call, job));
-}
-
-static int write_apply(struct writer_job *job, struct gallery_store *store, struct db_txn *txn)
-{
-	struct service_call *call = call_of_job(job);
-	int error;
-
-	(void)store;
-	if (call_given_up(call))
-		return BM_ECANCELLED;
-	error = call->rpc->apply(call, txn);
-	if (error)
-		return error;
-	free(call->reply);
-	error = wire_pack(call->response, &call->reply, &call->reply_len);
-	if (error) {
-		call->reply = NULL;
-		return error;
-	}
-	job->reply = (struct bytes){call->reply, call->reply_len};
-	return 0;
-}
-
-static void write_done(struct writer_job *job, int error)
-{
-	struct service_call *call = call_of_job(job);
-	uint8_t *copy;
-
-	call->times.commit_ns = clock_monotonic_ns() - call->times.submitted_ns;
-	if (!error) {
-		if (call->response)
-			telemetry_response(call, call->response);
-		copy = malloc(job->reply.len ? job->reply.len : 1);
-		if (copy) {
-			if (job->reply.len)
-				memcpy(copy, job->reply.data, job->reply.len);
-			call->sink.send(call->sink.ctx, copy, job->reply.len);
-		} else {
-			/* Stored; the caller learns it by repeating the request id. */
-			error = BM_ENOMEM;
-		}
-	}
-	call->response = NULL;
-	call_finish(call, error);
-}
-
-static void submit_write(struct service_call *call)
-{
-	int error;
-
-	SHA256(call->body, call->body_len, call->job.digest);
-	call->job.apply = write_apply;
-	call->job.done = write_done;
-	call->job.deadline_ns = call->deadline_ns;
-	call->times.submitted_ns = clock_monotonic_ns();
-	error = writer_submit(call->service->options.writer, &call->job);
-	if (error)
-		call_finish(call, error);
-}
-
 static struct batch_pool *pool_of(struct service_call *call, enum call_pool pool)
 {
 	switch (pool) {
@@ -376,8 +313,8 @@ void call_advance(struct service_call *call, enum call_pool here, struct facewor
 			return;
 		}
 	}
-	if (call->rpc->apply)
-		submit_write(call);
+	if (call->rpc->receipt)
+		call_commit(call);
 	else
 		call_finish(call, 0);
 }
@@ -409,7 +346,9 @@ static int call_unpack(struct service_call *call)
 static void hand_on(struct service_call *call, int result)
 {
 	call->handed_on = true;
-	if (result)
+	if (result && result == call->denied)
+		call_commit_denial(call);
+	else if (result)
 		call_finish(call, result);
 	else
 		call_advance(call, CALL_HERE, NULL);

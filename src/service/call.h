@@ -2,8 +2,8 @@
  * A call inside the service: the request, how far it is, and who owns it now.
  *
  * A call is owned by one thread at a time. It goes through the steps of its RPC,
- * each on the pool the step names, and ends in call_finish or, for a write, in
- * the writer's commit.
+ * each on the pool the step names, and ends in the writer's commit, or in
+ * call_finish where it leaves nothing in the audit log.
  */
 #ifndef SERVICE_CALL_H
 #define SERVICE_CALL_H
@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 
 #include "biomatch/arena.h"
+#include "biomatch/audit.h"
 #include "biomatch/batch.h"
 #include "biomatch/service.h"
 #include "biomatch/wire.h"
@@ -44,6 +45,11 @@ struct rpc {
 	struct call_step steps[CALL_MAX_STEPS];
 	/* A write: runs in the writer's transaction after the steps. */
 	int (*apply)(struct service_call *call, struct db_txn *txn);
+	/*
+	 * Where the response has its receipt; 0 for an RPC that leaves an entry in the
+	 * audit log only when it is denied. Every write has one.
+	 */
+	size_t receipt;
 	/* A streaming RPC has these instead, on the transport's thread. */
 	int (*message)(struct service_call *call);
 	bool stays_open; /* after half_close, until it is cancelled */
@@ -90,7 +96,10 @@ struct service_call {
 	struct call_times times;
 
 	struct wire_error error;
-	uint8_t *reply; /* packed by apply */
+	Biomatch__V1__AuditEntry *trail; /* NULL until policy is asked */
+	int trail_error;
+	int denied;     /* what policy said, 0 where it allowed */
+	uint8_t *reply; /* packed inside the transaction */
 	size_t reply_len;
 	struct service_call *next_watcher; /* health */
 	int watched_status;
@@ -107,6 +116,7 @@ struct service {
 	struct service_call *watchers;
 	bool draining;
 
+	int64_t checkpoint_due_ns; /* service_tick's thread only */
 	struct reflection *reflection;
 };
 
@@ -114,6 +124,10 @@ struct service {
 void call_advance(struct service_call *call, enum call_pool here, struct faceworker *worker);
 /* Answers with the response (0 or CALL_DONE) or with the error; the call is gone. */
 void call_finish(struct service_call *call, int result);
+/* Appends the audit entry, with the change of a write; answers once both are on disk. */
+void call_commit(struct service_call *call);
+/* Appends the audit entry of a denial, then answers with it. */
+void call_commit_denial(struct service_call *call);
 /* Sends one message of a streaming RPC. */
 void call_send(struct service_call *call, const ProtobufCMessage *message);
 

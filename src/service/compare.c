@@ -3,6 +3,7 @@
 #include "biomatch/v1/matching_service.pb-c.h"
 #include "match.h"
 #include "probe.h"
+#include "trail.h"
 
 struct compare {
 	struct probe probe, reference;
@@ -39,6 +40,7 @@ static int compare_embeddings(struct service_call *call, const struct compare *c
 		out->decision = BIOMATCH__V1__DECISION__DECISION_REFER;
 		out->reason = reason_of(finding);
 		out->reason_is_reference = !compare->probe.finding;
+		trail_outcome(call, decision_text(out->decision), finding);
 		return 0;
 	}
 	score = score_dot(compare->probe.embedding, compare->reference.embedding,
@@ -46,6 +48,8 @@ static int compare_embeddings(struct service_call *call, const struct compare *c
 	out->decision = score >= how->threshold ? BIOMATCH__V1__DECISION__DECISION_MATCH
 						: BIOMATCH__V1__DECISION__DECISION_NO_MATCH;
 	out->band = score_band(call, how, score);
+	trail_score(call, NULL, NULL, score);
+	trail_outcome(call, decision_text(out->decision), 0);
 	return raw_score(call, how, score, &out->raw);
 }
 
@@ -80,6 +84,7 @@ const struct rpc compare_rpc = {
 	.operation = POLICY_COMPARE,
 	.request = &biomatch__v1__compare_request__descriptor,
 	.response = &biomatch__v1__compare_response__descriptor,
+	.receipt = offsetof(Biomatch__V1__CompareResponse, receipt),
 	.state_size = sizeof(struct compare),
 	.prepare = prepare,
 	.steps =

@@ -3,6 +3,7 @@
 #include "probe.h"
 #include "search.h"
 #include "times.h"
+#include "trail.h"
 
 struct enrol {
 	struct probe reference;
@@ -66,6 +67,7 @@ static int prepare(struct service_call *call)
 		error = probe_prepare(call, request->reference, "reference", &enrol->reference);
 	if (error)
 		return error;
+	trail_subject(call, request->gallery, request->subject_id, NULL);
 	enrol->search = (struct search){
 		.names = &request->gallery,
 		.n_names = 1,
@@ -140,6 +142,8 @@ static int put(struct service_call *call, struct db_txn *txn, Biomatch__V1__Enro
 		return call_fail(call, error, NULL, NULL);
 	out->outcome = BIOMATCH__V1__ENROL_OUTCOME__ENROL_OUTCOME_CREATED;
 	out->encounter_id = outcome->encounter;
+	trail_subject(call, request->gallery, request->subject_id, outcome->encounter);
+	trail_outcome(call, "CREATED", 0);
 	return 0;
 }
 
@@ -157,6 +161,7 @@ static int apply(struct service_call *call, struct db_txn *txn)
 	if (enrol->reference.finding) {
 		out->outcome = BIOMATCH__V1__ENROL_OUTCOME__ENROL_OUTCOME_REFER;
 		out->reason = reason_of(enrol->reference.finding);
+		trail_outcome(call, "REFER", enrol->reference.finding);
 	} else {
 		if (call->searches)
 			error = search_newcomers(call, txn, search);
@@ -166,6 +171,7 @@ static int apply(struct service_call *call, struct db_txn *txn)
 			out->outcome = BIOMATCH__V1__ENROL_OUTCOME__ENROL_OUTCOME_DUPLICATE;
 			error = search_candidates(call, search, &out->candidates);
 			out->n_candidates = search->n_found;
+			trail_outcome(call, "DUPLICATE", 0);
 		}
 	}
 	if (error)
@@ -182,6 +188,7 @@ const struct rpc enrol_rpc = {
 	.operation = POLICY_ENROL,
 	.request = &biomatch__v1__enrol_request__descriptor,
 	.response = &biomatch__v1__enrol_response__descriptor,
+	.receipt = offsetof(Biomatch__V1__EnrolResponse, receipt),
 	.state_size = sizeof(struct enrol),
 	.prepare = prepare,
 	.steps = {{CALL_FACE, run_reference}, {CALL_SCAN, search_duplicates}},

@@ -76,6 +76,7 @@ const struct rpc create_gallery_rpc = {
 	.operation = POLICY_ADMIN,
 	.request = &biomatch__v1__create_gallery_request__descriptor,
 	.response = &biomatch__v1__create_gallery_response__descriptor,
+	.receipt = offsetof(Biomatch__V1__CreateGalleryResponse, receipt),
 	.prepare = create_prepare,
 	.apply = create,
 };
@@ -111,6 +112,7 @@ const struct rpc delete_gallery_rpc = {
 	.operation = POLICY_ADMIN,
 	.request = &biomatch__v1__delete_gallery_request__descriptor,
 	.response = &biomatch__v1__delete_gallery_response__descriptor,
+	.receipt = offsetof(Biomatch__V1__DeleteGalleryResponse, receipt),
 	.prepare = delete_prepare,
 	.apply = delete_gallery,
 };
@@ -152,6 +154,7 @@ const struct rpc get_gallery_rpc = {
 	.operation = POLICY_ADMIN,
 	.request = &biomatch__v1__get_gallery_request__descriptor,
 	.response = &biomatch__v1__get_gallery_response__descriptor,
+	.receipt = offsetof(Biomatch__V1__GetGalleryResponse, receipt),
 	.prepare = get_prepare,
 	.steps = {{CALL_READ, get}},
 };
@@ -207,6 +210,7 @@ const struct rpc list_galleries_rpc = {
 	.operation = POLICY_ADMIN,
 	.request = &biomatch__v1__list_galleries_request__descriptor,
 	.response = &biomatch__v1__list_galleries_response__descriptor,
+	.receipt = offsetof(Biomatch__V1__ListGalleriesResponse, receipt),
 	.prepare = list_prepare,
 	.steps = {{CALL_READ, list}},
 };

@@ -1,6 +1,7 @@
 #include "probe.h"
 #include "search.h"
 #include "times.h"
+#include "trail.h"
 
 #define IDENTIFY_MAX_GALLERIES 16
 /* Entries of one list of a filter. */
@@ -138,6 +139,7 @@ static int run_search(struct service_call *call, struct faceworker *worker)
 		out->decision = search->n_found ? BIOMATCH__V1__DECISION__DECISION_MATCH
 						: BIOMATCH__V1__DECISION__DECISION_NO_MATCH;
 	}
+	trail_outcome(call, decision_text(out->decision), identify->probe.finding);
 	out->basis = match_basis(call, &search->how, search->compared);
 	out->probe = probe_report(call, &identify->probe);
 	out->times = stage_times(call);
@@ -150,6 +152,7 @@ const struct rpc identify_rpc = {
 	.operation = POLICY_IDENTIFY,
 	.request = &biomatch__v1__identify_request__descriptor,
 	.response = &biomatch__v1__identify_response__descriptor,
+	.receipt = offsetof(Biomatch__V1__IdentifyResponse, receipt),
 	.state_size = sizeof(struct identify),
 	.prepare = prepare,
 	.steps =

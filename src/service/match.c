@@ -1,5 +1,7 @@
 #include "match.h"
 
+#include "trail.h"
+
 static int threshold_for(struct service_call *call, double fmr, struct strictness *out)
 {
 	double smallest;
@@ -51,6 +53,18 @@ int raw_score(struct service_call *call, const struct strictness *how, float sco
 	return 0;
 }
 
+const char *decision_text(Biomatch__V1__Decision decision)
+{
+	switch (decision) {
+	case BIOMATCH__V1__DECISION__DECISION_MATCH:
+		return "MATCH";
+	case BIOMATCH__V1__DECISION__DECISION_NO_MATCH:
+		return "NO_MATCH";
+	default:
+		return "REFER";
+	}
+}
+
 Biomatch__V1__MatchBasis *match_basis(struct service_call *call, const struct strictness *how,
 				      uint64_t compared)
 {
@@ -63,6 +77,10 @@ Biomatch__V1__MatchBasis *match_basis(struct service_call *call, const struct st
 	out->calibration_id = (char *)(uintptr_t)pack->calibration_id;
 	out->target_rate = how->rate;
 	out->compared = compared;
+	call->trail->calibration_id = out->calibration_id;
+	call->trail->target_rate = how->rate;
+	call->trail->threshold = how->threshold;
+	call->trail->compared = compared;
 	return out;
 }
 

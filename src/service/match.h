@@ -29,7 +29,9 @@ Biomatch__V1__ScoreBand score_band(const struct service_call *call, const struct
 /* The exact score, or *out NULL where the purpose may not see it. */
 int raw_score(struct service_call *call, const struct strictness *how, float score,
 	      Biomatch__V1__RawScore **out);
-/* What was compared, and how strictly; NULL when memory is out. */
+/* As the audit log calls it. */
+const char *decision_text(Biomatch__V1__Decision decision);
+/* What was compared, and how strictly; NULL when memory is out. Noted for the audit log. */
 Biomatch__V1__MatchBasis *match_basis(struct service_call *call, const struct strictness *how,
 				      uint64_t compared);
 /* Finds a gallery of the service's model. */

@@ -1,6 +1,7 @@
 #include "probe.h"
 
 #include "biomatch/clock.h"
+#include "trail.h"
 
 Biomatch__V1__Reason reason_of(int finding)
 {
@@ -99,6 +100,8 @@ int probe_run(struct service_call *call, struct faceworker *worker, struct probe
 	float *embedding;
 	int error;
 
+	trail_input(call, probe->picture.data ? probe->picture : probe->sealed);
+	call->trail->model = (char *)(uintptr_t)call->service->options.pack->model;
 	if (probe->picture.data)
 		return run_picture(call, worker, probe);
 	embedding = call_alloc(call, call->service->options.pack->dim * sizeof(float));

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "biomatch/clock.h"
+#include "trail.h"
 
 static int by_score(const void *a, const void *b)
 {
@@ -115,6 +116,7 @@ int search_candidates(struct service_call *call, const struct search *search,
 		to->band = score_band(call, &search->how, from->score);
 		if (raw_score(call, &search->how, from->score, &to->raw))
 			return BM_ENOMEM;
+		trail_score(call, to->gallery, from->subject, from->score);
 		(*out)[i] = to;
 	}
 	return 0;

@@ -1,6 +1,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 
+#include "audit.h"
 #include "biomatch/clock.h"
 #include "biomatch/log.h"
 #include "call.h"
@@ -127,6 +128,8 @@ int service_open(const struct service_options *options, struct service **out)
 	policy->policy = options->policy;
 	atomic_init(&policy->refs, 1);
 	service->policy = policy;
+	service->checkpoint_due_ns =
+		clock_monotonic_ns() + options->checkpoint_ms * CLOCK_NS_PER_MS;
 	pthread_mutex_init(&service->lock, NULL);
 	pthread_cond_init(&service->idle, NULL);
 	error = reflection_open(&service->reflection);
@@ -149,6 +152,7 @@ out:
 void service_tick(struct service *service)
 {
 	health_notify(service, false);
+	audit_tick(service);
 }
 
 void service_stat(struct service *service, struct service_stat *out)

@@ -2,6 +2,7 @@
 #include "biomatch/v1/enrolment_service.pb-c.h"
 #include "match.h"
 #include "times.h"
+#include "trail.h"
 
 static int check_subject(struct service_call *call, const char *purpose, const char *gallery,
 			 const char *subject)
@@ -10,7 +11,11 @@ static int check_subject(struct service_call *call, const char *purpose, const c
 
 	if (!error)
 		error = call_check_text(call, "subject_id", subject, 1, GALLERY_SUBJECT_MAX);
-	return error ? error : call_allow(call, purpose, gallery);
+	if (!error)
+		error = call_allow(call, purpose, gallery);
+	if (!error)
+		trail_subject(call, gallery, subject, NULL);
+	return error;
 }
 
 static int get_prepare(struct service_call *call)
@@ -91,6 +96,7 @@ const struct rpc get_subject_rpc = {
 	.operation = POLICY_READ,
 	.request = &biomatch__v1__get_subject_request__descriptor,
 	.response = &biomatch__v1__get_subject_response__descriptor,
+	.receipt = offsetof(Biomatch__V1__GetSubjectResponse, receipt),
 	.prepare = get_prepare,
 	.steps = {{CALL_READ, get}},
 };
@@ -125,6 +131,8 @@ static int delete_encounter(struct service_call *call, struct db_txn *txn)
 	strcpy(change.encounter.id, request->encounter_id);
 	error = gallery_apply(call->service->options.store, txn, &change, &outcome);
 	out->encounters_left = outcome.encounters;
+	trail_subject(call, request->gallery, request->subject_id, request->encounter_id);
+	call->trail->erased = 1;
 	call->response = &out->base;
 	return error;
 }
@@ -134,6 +142,7 @@ const struct rpc delete_encounter_rpc = {
 	.operation = POLICY_DELETE,
 	.request = &biomatch__v1__delete_encounter_request__descriptor,
 	.response = &biomatch__v1__delete_encounter_response__descriptor,
+	.receipt = offsetof(Biomatch__V1__DeleteEncounterResponse, receipt),
 	.prepare = delete_encounter_prepare,
 	.apply = delete_encounter,
 };
@@ -164,6 +173,7 @@ static int delete_subject(struct service_call *call, struct db_txn *txn)
 		return BM_ENOMEM;
 	error = gallery_apply(call->service->options.store, txn, &change, &outcome);
 	out->encounters_deleted = outcome.encounters;
+	call->trail->erased = outcome.encounters;
 	call->response = &out->base;
 	return error;
 }
@@ -173,6 +183,7 @@ const struct rpc delete_subject_rpc = {
 	.operation = POLICY_DELETE,
 	.request = &biomatch__v1__delete_subject_request__descriptor,
 	.response = &biomatch__v1__delete_subject_response__descriptor,
+	.receipt = offsetof(Biomatch__V1__DeleteSubjectResponse, receipt),
 	.prepare = delete_subject_prepare,
 	.apply = delete_subject,
 };

@@ -50,7 +50,8 @@ void telemetry_response(struct service_call *call, const ProtobufCMessage *respo
 	if (!decision)
 		decision = enum_field(response, "outcome", "ENROL_OUTCOME_");
 	if (decision) {
-		const char *labels[] = {method, decision, reason && strcmp(reason, unset) ? reason : "NONE",
+		const char *labels[] = {method, decision,
+					reason && strcmp(reason, unset) ? reason : "NONE",
 					class_of(call, &endpoint)};
 
 		metrics_add(metrics, METRICS_DECISIONS, labels, 1);

@@ -2,6 +2,7 @@
 #include "biomatch/v1/matching_service.pb-c.h"
 #include "match.h"
 #include "probe.h"
+#include "trail.h"
 
 struct verify {
 	struct probe probe;
@@ -20,6 +21,8 @@ static int prepare(struct service_call *call)
 		error = call_allow(call, request->purpose, request->gallery);
 	if (!error)
 		error = probe_prepare(call, request->probe, "probe", &verify->probe);
+	if (!error)
+		trail_subject(call, request->gallery, request->subject_id, NULL);
 	return error;
 }
 
@@ -57,6 +60,7 @@ static int compare_with_references(struct service_call *call, const struct verif
 
 static int decide(struct service_call *call, struct faceworker *worker)
 {
+	const Biomatch__V1__VerifyRequest *request = (const void *)call->request;
 	struct verify *verify = call->state;
 	Biomatch__V1__VerifyResponse *out =
 		call_message(call, &biomatch__v1__verify_response__descriptor);
@@ -85,7 +89,9 @@ static int decide(struct service_call *call, struct faceworker *worker)
 		out->band = score_band(call, &how, best->score);
 		out->encounter_id = best->encounter;
 		error = raw_score(call, &how, best->score, &out->raw);
+		trail_score(call, request->gallery, request->subject_id, best->score);
 	}
+	trail_outcome(call, decision_text(out->decision), finding);
 	out->basis = match_basis(call, &how, compared);
 	out->probe = probe_report(call, &verify->probe);
 	out->times = stage_times(call);
@@ -98,6 +104,7 @@ const struct rpc verify_rpc = {
 	.operation = POLICY_VERIFY,
 	.request = &biomatch__v1__verify_request__descriptor,
 	.response = &biomatch__v1__verify_response__descriptor,
+	.receipt = offsetof(Biomatch__V1__VerifyResponse, receipt),
 	.state_size = sizeof(struct verify),
 	.prepare = prepare,
 	.steps =

@@ -42,7 +42,27 @@ static int unseal_reply(const struct keys *keys, struct writer_job *job, struct 
 	return 0;
 }
 
-int request_recall(const struct keys *keys, struct db_txn *txn, struct writer_job *job, bool *found)
+static void age_key(int64_t answered_ms, const uint8_t *request, uint8_t out[AGE_KEY_LEN])
+{
+	bytes_put_be64(out, (uint64_t)answered_ms);
+	memcpy(out + 8, request, KEYS_PSEUDONYM_LEN);
+}
+
+/*
+ * Its time is over, and nobody came to forget it: the id is free. Its place in
+ * the order of forgetting goes too, or it would take the next answer with it.
+ */
+static void forget(struct db_txn *txn, const uint8_t *request, int64_t answered_ms)
+{
+	uint8_t age[AGE_KEY_LEN];
+
+	age_key(answered_ms, request, age);
+	db_delete(txn, DB_REQUEST_AGE, (struct bytes){age, sizeof(age)});
+	db_delete(txn, DB_REQUESTS, request_key(request));
+}
+
+int request_recall(const struct keys *keys, struct db_txn *txn, struct writer_job *job,
+		   int64_t now_ms, bool *found)
 {
 	struct request_record record;
 	struct bytes value;
@@ -55,16 +75,15 @@ int request_recall(const struct keys *keys, struct db_txn *txn, struct writer_jo
 	memcpy(&record, value.data, sizeof(record));
 	if (record.sum != sum_of(value.data, value.len))
 		return BM_ECORRUPT;
+	if (record.answered_ms <= now_ms - REMEMBERED_MS) {
+		*found = false;
+		forget(txn, job->request, record.answered_ms);
+		return txn->error;
+	}
 	if (memcmp(record.digest, job->digest, sizeof(record.digest)))
 		return BM_EREUSED;
 	return unseal_reply(
 		keys, job, (struct bytes){value.data + sizeof(record), value.len - sizeof(record)});
-}
-
-static void age_key(int64_t answered_ms, const uint8_t *request, uint8_t out[AGE_KEY_LEN])
-{
-	bytes_put_be64(out, (uint64_t)answered_ms);
-	memcpy(out + 8, request, KEYS_PSEUDONYM_LEN);
 }
 
 int request_remember(const struct keys *keys, struct db_txn *txn, const struct writer_job *job,

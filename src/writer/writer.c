@@ -88,7 +88,7 @@ static int run_job(struct writer *writer, struct member *member, struct db_txn *
 	if (clock_monotonic_ns() >= job->deadline_ns)
 		return BM_EDEADLINE;
 	if (job->has_request)
-		error = request_recall(writer->keys, txn, job, &found);
+		error = request_recall(writer->keys, txn, job, clock_wall_ms(), &found);
 	if (error || found) {
 		member->recalled = found && !error ? (void *)(uintptr_t)job->reply.data : NULL;
 		return error;

@@ -112,6 +112,7 @@ class Place(unittest.TestCase):
         self.cert("server", self.path("pki/ca"), self.path("pki/server"), "localhost", "127.0.0.1")
         self.cert("endpoint", self.path("pki/ca"), self.path("pki/admin"), "biomatch://example/test/admin/1")
         self.cert("key", self.path("store.key"))
+        self.cert("audit", self.path("audit"))
         self.write("policy.yaml", self.policy)
         self.write("biomatchd.yaml", self.configuration())
 

@@ -31,7 +31,7 @@ purposes:
   - name: office
     legal_basis: test
     classes: [admin]
-    operations: [admin]
+    operations: [admin, audit]
     galleries: ["*"]
     priority: bulk
 """

@@ -79,7 +79,7 @@ static const char loopback_policy[] =
 	"  - name: office\n"
 	"    legal_basis: test\n"
 	"    classes: [admin]\n"
-	"    operations: [admin, read]\n"
+	"    operations: [admin, audit, read]\n"
 	"    galleries: [\"*\"]\n"
 	"    priority: bulk\n";
 
@@ -139,6 +139,7 @@ static void loopback_service_open(struct loopback *l, size_t queue)
 		.read_threads = 1,
 		.scan_threads = 1,
 		.queue = queue,
+		.checkpoint_ms = 600000,
 		.reflection = true,
 		.version = BIOMATCH_VERSION,
 	};
@@ -160,6 +161,7 @@ static int loopback_setup(void **state)
 	loopback_path(l, "store.key", path);
 	assert_int_equal(file_write_new(path, key, sizeof(key), 0600), 0);
 	assert_int_equal(keys_open(path, &l->keys), 0);
+	assert_int_equal(keys_open_signing(l->keys, path), 0);
 	loopback_path(l, "store", path);
 	assert_int_equal(mkdir(path, 0700), 0);
 	if (pack_open("build/packs/faceplugin-0.0.1", false, &l->pack, message))

@@ -20,8 +20,8 @@ struct place {
 	char dir[64], path[96];
 };
 
-static const char *const files[] = {"pki/server.pem", "pki/server.key", "pki/ca.pem",
-				    "store.key",      "policy.yaml",    "biomatch-face"};
+static const char *const files[] = {"pki/server.pem", "pki/server.key", "pki/ca.pem",   "store.key",
+				    "audit.key",      "policy.yaml",    "biomatch-face"};
 
 /* Enough to start from, as the first lines of every file; what follows is line 5. */
 #define PATHS                                                                                      \
@@ -165,8 +165,10 @@ static void test_key_comes_from_systemd(void **state)
 	assert_non_null(strstr(message, "store.key: "));
 	assert_non_null(strstr(message, "credentials/store.key: No such file"));
 	make_file(place, "credentials/store.key", "", 0600);
+	make_file(place, "credentials/audit.key", "", 0600);
 	c = open_good(place, PATHS);
 	assert_in_dir(place, c->store.key, "credentials/store.key");
+	assert_in_dir(place, c->audit.key, "credentials/audit.key");
 	conf_close(c);
 	/* What the file says comes first. */
 	c = open_good(place, "face: {pack: pack, program: biomatch-face}\n"
@@ -321,7 +323,7 @@ static void assert_same(struct conf *a, struct conf *b)
 	char **strings[] = {&b->server.listen,    &b->server.certificate, &b->server.private_key,
 			    &b->server.client_ca, &b->store.path,         &b->store.key,
 			    &b->face.pack,        &b->face.program,       &b->match.kernel,
-			    &b->policy.file,      &b->ops.listen};
+			    &b->policy.file,      &b->ops.listen,         &b->audit.key};
 	const size_t n = sizeof(strings) / sizeof(strings[0]);
 
 	for (char **p = (char **)a, **q = (char **)b; p < (char **)(a + 1); p++, q++) {

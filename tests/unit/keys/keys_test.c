@@ -150,6 +150,29 @@ static void test_seal(void **state)
 	keys_close(other);
 }
 
+/* RFC 8032, 7.1, test 2. */
+static void test_signatures(void **state)
+{
+	static const char seed_hex[] =
+		"4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb";
+	struct keys *keys = open_key("signing", 1);
+	struct bytes text = {(const uint8_t *)"\x72", 1};
+	uint8_t seed[KEYS_SIGNING_LEN], out[KEYS_SIGNATURE_LEN];
+	char path[128];
+
+	(void)state;
+	assert_int_equal(keys_sign(keys, text, out), BM_EKEY);
+	assert_int_equal(bytes_from_hex(seed_hex, seed, sizeof(seed)), 0);
+	key_path(path, "seed");
+	assert_int_equal(file_write_new(path, seed, sizeof(seed), 0600), 0);
+	assert_int_equal(keys_open_signing(keys, path), 0);
+	assert_int_equal(keys_sign(keys, text, out), 0);
+	assert_hex(out, sizeof(out),
+		   "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da"
+		   "085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00");
+	keys_close(keys);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -158,6 +181,7 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_values_are_pinned, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_seal, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_signatures, setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("keys", tests, NULL, NULL);

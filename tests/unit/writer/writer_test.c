@@ -233,8 +233,15 @@ static void test_requests_are_remembered(void **state)
 	assert_int_equal(again.applied, 0);
 	assert_string_equal(again.reply, first.reply);
 
-	/* A day later it is forgotten, with the next commit. */
+	/* A day later the id is free even before a commit has forgotten it, and holds for a day. */
 	clock_shift_wall(INT64_C(25) * 3600 * 1000);
+	for (int i = 0; i < 2; i++) {
+		request_init(&other, "bob", 2, 5);
+		assert_int_equal(put_run(writer, &other), 0);
+		assert_int_equal(other.applied, 1 - i);
+	}
+
+	/* The others are forgotten with the next commit. */
 	request_init(&other, "dan", 4, 1);
 	assert_int_equal(put_run(writer, &other), 0);
 	request_init(&again, "ada", 1, 1);
