@@ -24,6 +24,7 @@ struct conf {
 	struct {
 		char *listen;
 		char *certificate, *private_key, *client_ca;
+		char *crl; /* NULL for none */
 		unsigned threads;
 		unsigned max_connections, max_streams;
 		uint64_t max_message, max_connection_bytes, max_total_bytes; /* bytes */

@@ -67,6 +67,7 @@ struct net_options {
 	const char *listen; /* "host:port", port 0 for any; or "fd:N" for a listening socket */
 	const char *certificate, *private_key; /* PEM files */
 	const char *client_ca;                 /* PEM; revocation lists in it are honoured */
+	const char *crl; /* PEM, revocation lists of those CAs; NULL for none */
 	unsigned threads;
 	unsigned max_connections;    /* further ones wait; half may be without a certificate yet */
 	unsigned max_streams;        /* per connection */
@@ -82,7 +83,11 @@ int net_server_open(const struct net_options *options, const struct net_handler 
 		    struct net_server **out, char message[256]) BM_MUST_CHECK;
 /* The port bound, for a listen port of 0. */
 uint16_t net_server_port(const struct net_server *server);
-/* Reads the certificates again; connections that are open keep theirs. */
+/*
+ * Reads the certificates and the revocation lists again. Open connections go on
+ * under the server's certificate that they have seen, but one whose own is no
+ * longer good is closed, its calls being cancelled.
+ */
 int net_server_reload(struct net_server *server, const struct net_options *options,
 		      char message[256]) BM_MUST_CHECK;
 /*
@@ -114,9 +119,11 @@ void net_call_finish(struct net_call *call, const struct net_status *status);
 struct net_stat {
 	unsigned connections, handshaking;
 	uint64_t accepted, handshakes, handshake_failures, calls, bytes_held;
+	uint64_t revoked; /* connections closed because their certificate was no longer good */
 	unsigned calls_open;
 	/* Ends of validity, wall clock: the certificate's and, of the client CAs, the first. */
 	int64_t certificate_ends_ms, client_ca_ends_ms;
+	int64_t crl_ends_ms; /* when the first revocation list ought to be replaced; 0 without */
 	uint32_t stalled_ms; /* since the slowest loop's last turn; under 500 where all is well */
 };
 void net_server_stat(struct net_server *server, struct net_stat *out);

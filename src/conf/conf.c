@@ -13,19 +13,20 @@
 #include "biomatch/yaml.h"
 
 enum kind {
-	LISTEN,    /* char *: "host:port" */
-	FILE_PATH, /* char *: a file that can be read */
-	KEY_PATH,  /* as FILE_PATH; by default a systemd credential where there are any */
-	DIR_READ,  /* char *: a directory */
-	DIR_WRITE, /* char *: a directory that can be written */
-	PROGRAM,   /* char *: an executable file */
-	TEXT,      /* char * */
-	COUNT,     /* unsigned */
-	COUNT_CPU, /* unsigned; "auto" for one per processor */
-	SIZE,      /* uint64_t, bytes */
-	DURATION,  /* uint32_t, ms */
-	BOOL,      /* bool */
-	LEVEL,     /* enum log_level */
+	LISTEN,     /* char *: "host:port" */
+	FILE_PATH,  /* char *: a file that can be read */
+	FILE_MAYBE, /* as FILE_PATH; NULL where the file does not say it */
+	KEY_PATH,   /* as FILE_PATH; by default a systemd credential where there are any */
+	DIR_READ,   /* char *: a directory */
+	DIR_WRITE,  /* char *: a directory that can be written */
+	PROGRAM,    /* char *: an executable file */
+	TEXT,       /* char * */
+	COUNT,      /* unsigned */
+	COUNT_CPU,  /* unsigned; "auto" for one per processor */
+	SIZE,       /* uint64_t, bytes */
+	DURATION,   /* uint32_t, ms */
+	BOOL,       /* bool */
+	LEVEL,      /* enum log_level */
 };
 
 struct option {
@@ -46,6 +47,7 @@ static const struct option options[] = {
 	OPTION(server, certificate, FILE_PATH, "pki/server.pem", NULL, NULL),
 	OPTION(server, private_key, FILE_PATH, "pki/server.key", NULL, NULL),
 	OPTION(server, client_ca, FILE_PATH, "pki/ca.pem", NULL, NULL),
+	OPTION(server, crl, FILE_MAYBE, "", NULL, NULL),
 	OPTION(server, threads, COUNT, "2", "1", "64"),
 	OPTION(server, max_connections, COUNT, "4096", "1", "100000"),
 	OPTION(server, max_streams, COUNT, "64", "1", "1000"),
@@ -161,8 +163,11 @@ static char *resolve(const struct loader *l, const struct value *v)
 static int check_path(const char *path, enum kind kind)
 {
 	static const int wanted[] = {
-		[FILE_PATH] = R_OK,       [KEY_PATH] = R_OK,
-		[DIR_READ] = R_OK | X_OK, [DIR_WRITE] = R_OK | W_OK | X_OK,
+		[FILE_PATH] = R_OK,
+		[FILE_MAYBE] = R_OK,
+		[KEY_PATH] = R_OK,
+		[DIR_READ] = R_OK | X_OK,
+		[DIR_WRITE] = R_OK | W_OK | X_OK,
 		[PROGRAM] = X_OK,
 	};
 	bool dir = kind == DIR_READ || kind == DIR_WRITE;
@@ -298,6 +303,8 @@ static int load_option(const struct loader *l, const struct option *option)
 	const struct yaml_value *at = place_of(l, option->section, option->key);
 	struct value v = {option, at, at->key ? at->text : option->standard};
 
+	if (!at->key && option->kind == FILE_MAYBE)
+		return 0;
 	if (at->key && at->kind != YAML_SCALAR)
 		return fail_value(l, &v, "needs a single value");
 	if (!v.text)
@@ -384,6 +391,7 @@ void conf_close(struct conf *conf)
 		switch (options[i].kind) {
 		case LISTEN:
 		case FILE_PATH:
+		case FILE_MAYBE:
 		case KEY_PATH:
 		case DIR_READ:
 		case DIR_WRITE:

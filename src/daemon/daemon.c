@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "biomatch/clock.h"
 #include "biomatch/db.h"
@@ -20,8 +21,19 @@ _Static_assert(POLICY_MAX_CANDIDATES == GALLERY_MAX_CANDIDATES,
 _Static_assert(POLICY_MESSAGE_LEN <= DAEMON_MESSAGE_LEN && PACK_MESSAGE_LEN <= DAEMON_MESSAGE_LEN,
 	       "messages are handed through");
 
+/* Ticks from a refused file of revocation lists to the next try. */
+#define CRL_RETRY 30
+
 /* Readers of the database beside the pools': fsck, backup, what is still ending. */
 #define SPARE_READERS 32
+
+/* What tells one content of a file from the next; zero for a file that is not there. */
+struct stamp {
+	dev_t dev;
+	ino_t ino;
+	off_t size;
+	struct timespec changed;
+};
 
 struct daemon {
 	const struct conf *conf;
@@ -38,6 +50,8 @@ struct daemon {
 	struct ops ops; /* what the console's pages look at */
 	struct console *console;
 	uint64_t jobs_seen; /* by the last tick */
+	struct stamp crl;   /* of the revocation lists that were read last */
+	unsigned crl_retry; /* ticks until a refused file is tried again; 0 for none */
 };
 
 /* Puts what failed in front of the error's own text. */
@@ -153,6 +167,7 @@ static struct net_options net_options_of(const struct conf *conf, const char *li
 		.certificate = conf->server.certificate,
 		.private_key = conf->server.private_key,
 		.client_ca = conf->server.client_ca,
+		.crl = conf->server.crl,
 		.threads = conf->server.threads,
 		.max_connections = conf->server.max_connections,
 		.max_streams = conf->server.max_streams,
@@ -165,6 +180,21 @@ static struct net_options net_options_of(const struct conf *conf, const char *li
 	};
 }
 
+static struct stamp stamp_of(const char *path)
+{
+	struct stamp stamp;
+	struct stat st;
+
+	memset(&stamp, 0, sizeof(stamp));
+	if (path && !stat(path, &st)) {
+		stamp.dev = st.st_dev;
+		stamp.ino = st.st_ino;
+		stamp.size = st.st_size;
+		stamp.changed = st.st_ctim;
+	}
+	return stamp;
+}
+
 static int open_net(struct daemon *d, const char *listen, char message[DAEMON_MESSAGE_LEN])
 {
 	const struct net_handler handler = transport_handler(d->service);
@@ -172,6 +202,7 @@ static int open_net(struct daemon *d, const char *listen, char message[DAEMON_ME
 	int error;
 
 	d->net_options = net_options_of(d->conf, listen);
+	d->crl = stamp_of(d->conf->server.crl);
 	error = net_server_open(&d->net_options, &handler, &d->net, reason);
 	if (error)
 		snprintf(message, DAEMON_MESSAGE_LEN, "%s",
@@ -274,22 +305,50 @@ uint16_t daemon_port(const struct daemon *daemon)
 	return net_server_port(daemon->net);
 }
 
-void daemon_reload(struct daemon *daemon)
+static void reload_policy(struct daemon *daemon)
 {
 	char message[DAEMON_MESSAGE_LEN] = "";
 	struct policy *policy;
+	int error = policy_open(daemon->conf->policy.file, daemon->pack, &policy, message);
 
-	if (policy_open(daemon->conf->policy.file, daemon->pack, &policy, message)) {
+	if (error) {
 		log_error("policy_refused", "message=%s", message);
 	} else {
 		log_notice("policy_taken", "version=%s", policy_version(policy));
 		service_set_policy(daemon->service, policy);
 	}
-	message[0] = '\0';
-	if (net_server_reload(daemon->net, &daemon->net_options, message))
+	atomic_store(&daemon->ops.policy_refused, error != 0);
+}
+
+static void reload_certificates(struct daemon *daemon)
+{
+	char message[DAEMON_MESSAGE_LEN] = "";
+	int error;
+
+	/* Before it is read: a change meanwhile is then seen by the next tick. */
+	daemon->crl = stamp_of(daemon->conf->server.crl);
+	error = net_server_reload(daemon->net, &daemon->net_options, message);
+	if (error)
 		log_error("certificates_refused", "message=%s", message);
 	else
 		log_notice("certificates_taken", NULL);
+	daemon->crl_retry = error && daemon->conf->server.crl ? CRL_RETRY : 0;
+	atomic_store(&daemon->ops.certificates_refused, error != 0);
+}
+
+/* A revocation must not wait for somebody to send a signal. */
+static void watch_crl(struct daemon *daemon)
+{
+	struct stamp now = stamp_of(daemon->conf->server.crl);
+
+	if (memcmp(&now, &daemon->crl, sizeof(now)) || (daemon->crl_retry && !--daemon->crl_retry))
+		reload_certificates(daemon);
+}
+
+void daemon_reload(struct daemon *daemon)
+{
+	reload_policy(daemon);
+	reload_certificates(daemon);
 }
 
 bool daemon_tick(struct daemon *daemon)
@@ -299,6 +358,7 @@ bool daemon_tick(struct daemon *daemon)
 	bool moves;
 
 	service_tick(daemon->service);
+	watch_crl(daemon);
 	writer_stat(daemon->writer, &writer);
 	moves = !writer.waiting || writer.failed || writer.jobs != daemon->jobs_seen;
 	daemon->jobs_seen = writer.jobs;

@@ -6,6 +6,8 @@
 #ifndef DAEMON_OPS_H
 #define DAEMON_OPS_H
 
+#include <stdatomic.h>
+
 #include "biomatch/console.h"
 #include "biomatch/metrics.h"
 #include "biomatch/net.h"
@@ -21,6 +23,9 @@ struct ops {
 	struct metrics *metrics;
 	const struct pack *pack;
 	int64_t started_ms;
+	/* Set by the main thread: the file there is now was not taken, the one before it is in use.
+	 */
+	atomic_bool policy_refused, certificates_refused;
 };
 
 /* A loop that has not turned for so long hangs. */

@@ -20,11 +20,10 @@ static void write_value(FILE *out, const char *name, const char *type, const cha
 
 static void write_build(const struct ops *ops, FILE *out)
 {
-	const char *const labels[] = {"version",     BIOMATCH_VERSION,
-				      "kernel",      score_kernel()->name,
-				      "model",       ops->pack->model,
-				      "calibration", ops->pack->calibration_id,
-				      NULL};
+	const char *const labels[] = {
+		"version", BIOMATCH_VERSION, "kernel",      score_kernel()->name,
+		"model",   ops->pack->model, "calibration", ops->pack->calibration_id,
+		NULL};
 
 	metrics_write_head(out, "biomatch_build_info", "gauge",
 			   "What runs here: version, scoring kernel, model, calibration.");
@@ -43,6 +42,18 @@ static void write_process(FILE *out)
 		    "Processor time of the daemon, without its face workers.",
 		    (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
 			    (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
+}
+
+static void write_reloads(const struct ops *ops, FILE *out)
+{
+	static const char name[] = "biomatch_reload_refused";
+
+	metrics_write_head(out, name, "gauge",
+			   "1 while the file last read was refused and the one before is in use.");
+	metrics_write_sample(out, name, (const char *[]){"what", "policy", NULL},
+			     atomic_load(&ops->policy_refused));
+	metrics_write_sample(out, name, (const char *[]){"what", "certificates", NULL},
+			     atomic_load(&ops->certificates_refused));
 }
 
 struct pool_row {
@@ -105,8 +116,7 @@ static void write_store(const struct ops *ops, FILE *out)
 	write_value(out, "biomatch_writer_commits_total", "counter", "Transactions committed.",
 		    (double)writer.commits);
 	write_value(out, "biomatch_writer_repeats_total", "counter",
-		    "Writes answered from the memory of their request id.",
-		    (double)writer.repeats);
+		    "Writes answered from the memory of their request id.", (double)writer.repeats);
 	write_value(out, "biomatch_store_read_only", "gauge",
 		    "1 once a write failed: nothing is stored until a restart.",
 		    writer.failed || db_is_read_only(ops->db));
@@ -155,6 +165,13 @@ static void write_net(const struct ops *ops, FILE *out)
 			   "End of validity, Unix time; of several CAs the first to end.");
 	write_expiry(out, "server", net.certificate_ends_ms);
 	write_expiry(out, "client_ca", net.client_ca_ends_ms);
+	write_value(out, "biomatch_connections_revoked_total", "counter",
+		    "Connections closed because their certificate was no longer good.",
+		    (double)net.revoked);
+	if (net.crl_ends_ms)
+		write_value(out, "biomatch_crl_next_update_seconds", "gauge",
+			    "When the first revocation list ought to be replaced, Unix time.",
+			    (double)net.crl_ends_ms / 1000);
 }
 
 /* The facts of galleries, as far as they are told one by one. */
@@ -263,6 +280,7 @@ int ops_render_metrics(void *ctx, FILE *out)
 
 	write_build(ops, out);
 	write_process(out);
+	write_reloads(ops, out);
 	write_service(ops, out);
 	write_store(ops, out);
 	write_net(ops, out);

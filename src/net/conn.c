@@ -304,11 +304,41 @@ static void begin_drain(struct conn *conn)
 	nghttp2_submit_shutdown_notice(conn->session);
 }
 
+/* The certificate may have been taken back since the connection, or its handshake, began. */
+static bool is_trusted(struct conn *conn)
+{
+	struct net_server *server = conn->loop->server;
+	SSL_CTX *now;
+	bool trusted;
+
+	pthread_mutex_lock(&server->tls_lock);
+	now = server->tls;
+	SSL_CTX_up_ref(now);
+	pthread_mutex_unlock(&server->tls_lock);
+	trusted = now == SSL_get_SSL_CTX(conn->ssl) ||
+		  revocation_trusts(SSL_CTX_get_cert_store(now), conn->ssl);
+	SSL_CTX_free(now);
+	if (!trusted) {
+		atomic_fetch_add(&server->revoked, 1);
+		log_notice("peer_no_longer_trusted", "peer=%s serial=%s", conn->peer.uri,
+			   conn->peer.serial);
+	}
+	return trusted;
+}
+
+void conn_recheck(struct conn *conn)
+{
+	if (conn->session && !is_trusted(conn))
+		conn_close(conn);
+}
+
 static bool handshake_done(struct conn *conn)
 {
 	struct net_server *server = conn->loop->server;
 
 	tls_peer(conn->ssl, &conn->peer);
+	if (!is_trusted(conn))
+		return false;
 	if (h2_open(conn)) {
 		if (conn->session)
 			nghttp2_session_del(conn->session);

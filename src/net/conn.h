@@ -19,7 +19,15 @@
 #include "meter.h"
 
 /* What a loop is asked by other threads. */
-enum post_kind { POST_CONNECTION, POST_SEND, POST_FINISH, POST_DRAIN, POST_CLOSE_ALL, POST_STOP };
+enum post_kind {
+	POST_CONNECTION,
+	POST_SEND,
+	POST_FINISH,
+	POST_RECHECK,
+	POST_DRAIN,
+	POST_CLOSE_ALL,
+	POST_STOP
+};
 
 struct post {
 	struct post *next;
@@ -49,7 +57,8 @@ struct loop {
 	struct conn *touched; /* with something to send when the inbox is done */
 	pthread_mutex_t lock; /* inbox */
 	struct post *inbox, **inbox_tail;
-	struct post drain, close_all, stop;
+	struct post recheck, drain, close_all, stop;
+	atomic_bool recheck_posted;
 	/* Bytes between socket and HTTP/2, for one connection at a time. */
 	uint8_t scratch[LOOP_SCRATCH];
 };
@@ -69,7 +78,7 @@ struct net_server {
 	pthread_mutex_t lock; /* for the wait of drain */
 	pthread_cond_t emptied;
 	atomic_uint connections, handshaking, calls_open;
-	atomic_ullong accepted, handshakes, handshake_failures, calls;
+	atomic_ullong accepted, handshakes, handshake_failures, revoked, calls;
 	atomic_ullong bytes_held;
 };
 
@@ -138,10 +147,24 @@ struct conn {
 
 /* tls.c */
 int tls_context(const struct net_options *options, SSL_CTX **out, char message[256]) BM_MUST_CHECK;
-/* When the certificate ends, and when the first of the client CAs does. */
-void tls_ends(SSL_CTX *tls, int64_t *certificate_ms, int64_t *client_ca_ms);
+/* When the first of the client CAs ends. */
+int64_t tls_client_ca_ends_ms(SSL_CTX *tls);
+/* Milliseconds since 1970; 0 for a time that is none. */
+int64_t tls_time_ms(const ASN1_TIME *time);
 /* Reads who is at the other end. */
 void tls_peer(SSL *ssl, struct net_peer *out);
+
+/* revocation.c */
+/*
+ * Adds the lists of a file, NULL for none, to the client CAs and has every one in
+ * the store honoured. BM_ETLS for a file without, or a list that none of the CAs
+ * has signed.
+ */
+int revocation_load(X509_STORE *store, const char *file, char message[256]) BM_MUST_CHECK;
+/* When the first of the lists ought to have been replaced; 0 without a list. */
+int64_t revocation_ends_ms(X509_STORE *store);
+/* True when the peer's certificate is good under these CAs and lists, now. */
+bool revocation_trusts(X509_STORE *store, SSL *ssl);
 
 /* listener.c */
 int listener_open(struct net_server *server, char message[256]) BM_MUST_CHECK;
@@ -174,6 +197,8 @@ void conn_flush(struct conn *conn);
 void conn_touch(struct conn *conn);
 void conn_flush_touched(struct loop *loop);
 void conn_drain(struct conn *conn);
+/* Closes it when its certificate is no longer good under the server's present CAs and lists. */
+void conn_recheck(struct conn *conn);
 /* Several times a second: limits of time. May close the connection. */
 void conn_sweep(struct conn *conn, int64_t now_ns);
 /* Counts bytes held for a connection; false when a cap is reached. */

@@ -40,6 +40,18 @@ static void drain(struct loop *loop)
 	}
 }
 
+static void recheck(struct loop *loop)
+{
+	struct conn *next;
+
+	/* First: what is posted from here on looks at a newer context. */
+	atomic_store(&loop->recheck_posted, false);
+	for (struct conn *conn = loop->conns; conn; conn = next) {
+		next = conn->next;
+		conn_recheck(conn);
+	}
+}
+
 static void do_post(struct loop *loop, struct post *post)
 {
 	switch (post->kind) {
@@ -54,6 +66,9 @@ static void do_post(struct loop *loop, struct post *post)
 		break;
 	case POST_FINISH:
 		call_take_finish(post->call, post);
+		break;
+	case POST_RECHECK:
+		recheck(loop);
 		break;
 	case POST_DRAIN:
 		drain(loop);

@@ -91,6 +91,13 @@ int net_server_reload(struct net_server *server, const struct net_options *optio
 	pthread_mutex_unlock(&server->tls_lock);
 	/* Connections that use it hold references of their own. */
 	SSL_CTX_free(old);
+	for (unsigned i = 0; i < server->options.threads; i++) {
+		struct loop *loop = &server->loops[i];
+
+		loop->recheck.kind = POST_RECHECK;
+		if (!atomic_exchange(&loop->recheck_posted, true))
+			loop_post(loop, &loop->recheck);
+	}
 	return 0;
 }
 
@@ -148,13 +155,17 @@ void net_server_stat(struct net_server *server, struct net_stat *out)
 		.accepted = atomic_load(&server->accepted),
 		.handshakes = atomic_load(&server->handshakes),
 		.handshake_failures = atomic_load(&server->handshake_failures),
+		.revoked = atomic_load(&server->revoked),
 		.calls = atomic_load(&server->calls),
 		.bytes_held = atomic_load(&server->bytes_held),
 		.calls_open = atomic_load(&server->calls_open),
 		.stalled_ms = stalled_ms(server),
 	};
 	pthread_mutex_lock(&server->tls_lock);
-	tls_ends(server->tls, &out->certificate_ends_ms, &out->client_ca_ends_ms);
+	out->certificate_ends_ms =
+		tls_time_ms(X509_get0_notAfter(SSL_CTX_get0_certificate(server->tls)));
+	out->client_ca_ends_ms = tls_client_ca_ends_ms(server->tls);
+	out->crl_ends_ms = revocation_ends_ms(SSL_CTX_get_cert_store(server->tls));
 	pthread_mutex_unlock(&server->tls_lock);
 }
 

@@ -29,19 +29,6 @@ static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *l
 		       : SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
-/* Revocation lists may stand in the file of the CAs; every CA in it must have one then. */
-static int check_revocation(SSL_CTX *tls)
-{
-	X509_STORE *store = SSL_CTX_get_cert_store(tls);
-	STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(store);
-
-	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++) {
-		if (X509_OBJECT_get_type(sk_X509_OBJECT_value(objects, i)) == X509_LU_CRL)
-			return X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK);
-	}
-	return 1;
-}
-
 static int load_files(SSL_CTX *tls, const struct net_options *options, char message[256])
 {
 	STACK_OF(X509_NAME) * names;
@@ -58,9 +45,7 @@ static int load_files(SSL_CTX *tls, const struct net_options *options, char mess
 	if (!names)
 		return fail(message, options->client_ca, "not usable as client CA");
 	SSL_CTX_set_client_CA_list(tls, names);
-	if (check_revocation(tls) != 1)
-		return fail(message, options->client_ca, "not usable as revocation list");
-	return 0;
+	return revocation_load(SSL_CTX_get_cert_store(tls), options->crl, message);
 }
 
 int tls_context(const struct net_options *options, SSL_CTX **out, char message[256])
@@ -91,27 +76,26 @@ int tls_context(const struct net_options *options, SSL_CTX **out, char message[2
 	return 0;
 }
 
-/* Milliseconds since 1970; 0 for a time that is none. */
-static int64_t time_ms(const ASN1_TIME *time)
+int64_t tls_time_ms(const ASN1_TIME *time)
 {
 	struct tm tm;
 
 	return ASN1_TIME_to_tm(time, &tm) == 1 ? (int64_t)timegm(&tm) * 1000 : 0;
 }
 
-void tls_ends(SSL_CTX *tls, int64_t *certificate_ms, int64_t *client_ca_ms)
+int64_t tls_client_ca_ends_ms(SSL_CTX *tls)
 {
 	STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(SSL_CTX_get_cert_store(tls));
+	int64_t first = 0;
 
-	*certificate_ms = time_ms(X509_get0_notAfter(SSL_CTX_get0_certificate(tls)));
-	*client_ca_ms = 0;
 	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++) {
 		const X509 *ca = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, i));
-		int64_t ms = ca ? time_ms(X509_get0_notAfter(ca)) : 0;
+		int64_t ms = ca ? tls_time_ms(X509_get0_notAfter(ca)) : 0;
 
-		if (ms && (!*client_ca_ms || ms < *client_ca_ms))
-			*client_ca_ms = ms;
+		if (ms && (!first || ms < first))
+			first = ms;
 	}
+	return first;
 }
 
 static bool names_endpoint(const GENERAL_NAME *name)
@@ -178,6 +162,6 @@ void tls_peer(SSL *ssl, struct net_peer *out)
 		GENERAL_NAMES_free(names);
 	}
 	copy_serial(certificate, out);
-	out->not_after_ms = time_ms(X509_get0_notAfter(certificate));
+	out->not_after_ms = tls_time_ms(X509_get0_notAfter(certificate));
 	X509_free(certificate);
 }

@@ -101,6 +101,20 @@ static inline struct client *connect_kiosk(struct bench *b)
 	return connect_as(b, "kiosk");
 }
 
+/* False when the server refused; the client hears of it by its first read. */
+static inline bool is_let_in(struct bench *b, const char *name, int version)
+{
+	struct client *c = client_new(net_server_port(b->server), dir, name, version);
+	bool in = client_handshake(c);
+
+	if (in) {
+		client_greet(c);
+		in = !c->shut;
+	}
+	client_free(c);
+	return in;
+}
+
 /* A server and a client of it. */
 static inline struct client *begin(struct bench *b)
 {
@@ -163,14 +177,19 @@ static inline int make_certificates(void **state)
 		   "URI:biomatch://test/a/kiosk/1,URI:biomatch://test/a/kiosk/2");
 	certs_make(dir, &ca, "revoked", 4, "URI:" KIOSK);
 	certs_make(dir, &other_ca, "stranger", 5, "URI:" KIOSK);
-	certs_revoke(dir, &ca, "ca-revoking", 4);
+	certs_revoke(dir, &ca, "ca-revoking", 4, -30, 3600, true);
+	certs_revoke(dir, &ca, "crl", 4, -30, 3600, false);
+	certs_revoke(dir, &ca, "crl-old", 4, -3600, -30, false);
+	certs_revoke(dir, &ca, "crl-early", 4, 600, 3600, false);
+	certs_revoke(dir, &other_ca, "crl-other", 4, -30, 3600, false);
 	return 0;
 }
 
 static inline int remove_certificates(void **state)
 {
-	static const char *const names[] = {"server",   "kiosk", "two-names", "revoked",
-					    "stranger", "ca",    "other-ca",  "ca-revoking"};
+	static const char *const names[] = {"server",   "kiosk",   "two-names", "revoked",
+					    "stranger", "ca",      "other-ca",  "ca-revoking",
+					    "crl",      "crl-old", "crl-early", "crl-other"};
 	char path[128];
 
 	(void)state;

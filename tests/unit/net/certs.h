@@ -5,6 +5,7 @@
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
+#include <stdbool.h>
 #include <stdio.h>
 
 struct test_ca {
@@ -21,14 +22,12 @@ static inline void certs_write_key(const char *path, EVP_PKEY *key)
 	assert_int_equal(fclose(f), 0);
 }
 
-static inline void certs_write(const char *path, X509 *certificate, X509_CRL *crl)
+static inline void certs_write(const char *path, X509 *certificate)
 {
 	FILE *f = fopen(path, "w");
 
 	assert_non_null(f);
 	assert_int_equal(PEM_write_X509(f, certificate), 1);
-	if (crl)
-		assert_int_equal(PEM_write_X509_CRL(f, crl), 1);
 	assert_int_equal(fclose(f), 0);
 }
 
@@ -72,7 +71,7 @@ static inline struct test_ca certs_make_ca(const char *dir, const char *name)
 
 	ca.certificate = certs_sign(&(struct test_ca){.key = ca.key}, ca.key, name, 1, NULL);
 	snprintf(path, sizeof(path), "%s/%s.pem", dir, name);
-	certs_write(path, ca.certificate, NULL);
+	certs_write(path, ca.certificate);
 	return ca;
 }
 
@@ -93,20 +92,24 @@ static inline void certs_make(const char *dir, const struct test_ca *ca, const c
 	snprintf(path, sizeof(path), "%s/%s.key", dir, name);
 	certs_write_key(path, key);
 	snprintf(path, sizeof(path), "%s/%s.pem", dir, name);
-	certs_write(path, certificate, NULL);
+	certs_write(path, certificate);
 	X509_free(certificate);
 	EVP_PKEY_free(key);
 }
 
-/* Writes DIR/NAME.pem: the CA and a list that revokes one serial number. */
+/*
+ * Writes DIR/NAME.pem: a list that revokes one serial number and is valid from
+ * and to so many seconds from now, behind the CA itself where that is wanted.
+ */
 static inline void certs_revoke(const char *dir, const struct test_ca *ca, const char *name,
-				long serial)
+				long serial, long from, long to, bool with_ca)
 {
 	X509_CRL *crl = X509_CRL_new();
 	X509_REVOKED *entry = X509_REVOKED_new();
 	ASN1_INTEGER *number = ASN1_INTEGER_new();
-	ASN1_TIME *at = X509_gmtime_adj(NULL, -30), *next = X509_gmtime_adj(NULL, 3600);
+	ASN1_TIME *at = X509_gmtime_adj(NULL, from), *next = X509_gmtime_adj(NULL, to);
 	char path[512];
+	FILE *f;
 
 	ASN1_INTEGER_set(number, serial);
 	X509_REVOKED_set_serialNumber(entry, number);
@@ -118,7 +121,12 @@ static inline void certs_revoke(const char *dir, const struct test_ca *ca, const
 	X509_CRL_add0_revoked(crl, entry);
 	assert_true(X509_CRL_sign(crl, ca->key, EVP_sha256()) > 0);
 	snprintf(path, sizeof(path), "%s/%s.pem", dir, name);
-	certs_write(path, ca->certificate, crl);
+	f = fopen(path, "w");
+	assert_non_null(f);
+	if (with_ca)
+		assert_int_equal(PEM_write_X509(f, ca->certificate), 1);
+	assert_int_equal(PEM_write_X509_CRL(f, crl), 1);
+	assert_int_equal(fclose(f), 0);
 	ASN1_INTEGER_free(number);
 	ASN1_TIME_free(at);
 	ASN1_TIME_free(next);
