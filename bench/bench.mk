@@ -36,3 +36,10 @@ $B/bench/writer: bench/writer.c $(foreach d,writer $(call linked,writer),$B/lib/
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $< -o $@ $(LDFLAGS) -Wl,--start-group \
 		$(foreach d,writer $(call linked,writer),$B/lib/lib$d.a) -Wl,--end-group \
 		$(call liblibs,writer)
+
+# The audit log: build/<mode>/bench/audit DIR.
+$B/bench/audit: bench/audit.c $(foreach d,writer audit $(call linked,writer) $(call linked,audit),$B/lib/lib$d.a)
+	@mkdir -p $(@D)
+	@echo '  LINK    $@'
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $< -o $@ $(LDFLAGS) -Wl,--start-group \
+		$(sort $(filter %.a,$^)) -Wl,--end-group $(call liblibs,writer) $(call liblibs,audit)
