@@ -140,6 +140,17 @@ int gallery_verify(struct gallery_snapshot *snapshot, const struct gallery_info 
 		   const char *subject, const float *probe, size_t dim, int64_t now_ms,
 		   struct gallery_candidate *best, uint64_t *compared) BM_MUST_CHECK;
 
+#define GALLERY_MAX_SAMPLE 64
+/*
+ * Scores a probe against up to max references of other subjects, drawn at random
+ * from the seed: what strangers score. Different ones, as far as they are found
+ * in twice as many draws; a small gallery has fewer. Who is enrolled under
+ * several ids may meet themselves.
+ */
+int gallery_sample(struct gallery_snapshot *snapshot, const struct gallery_info *gallery,
+		   const char *other_than, const float *probe, size_t dim, uint64_t seed,
+		   float *scores, size_t max, size_t *n) BM_MUST_CHECK;
+
 /*
  * Exhaustive search of one gallery: exactly the subjects whose best reference
  * reaches the threshold, the best max_candidates of them. Results are in arena.

@@ -34,6 +34,7 @@ enum metrics_id {
 	METRICS_ERRORS,      /* reason */
 	METRICS_DECISIONS,   /* method, decision, reason, class */
 	METRICS_SCORE_BANDS, /* method, band */
+	METRICS_LIVE_FMR,    /* class, site */
 	METRICS_FAMILIES
 };
 
@@ -48,6 +49,12 @@ void metrics_add(struct metrics *metrics, enum metrics_id id, const char *const 
 /* Notes a duration in a family of histograms. */
 void metrics_observe(struct metrics *metrics, enum metrics_id id, const char *const *labels,
 		     int64_t ns);
+/*
+ * Counts trials, those of them that hit, and the hits to be expected where each
+ * has this probability, in a family of proportions.
+ */
+void metrics_add_trials(struct metrics *metrics, enum metrics_id id, const char *const *labels,
+			uint64_t trials, uint64_t hits, double probability);
 
 /* Writes every family that has been counted; the caller checks the stream. */
 void metrics_write(struct metrics *metrics, FILE *out);

@@ -6,10 +6,15 @@
 
 #include "biomatch/metrics.h"
 
-enum metrics_kind { METRICS_COUNTER, METRICS_HISTOGRAM };
+enum metrics_kind {
+	METRICS_COUNTER,
+	METRICS_HISTOGRAM,
+	/* NAME_trials_total, NAME_hits_total, NAME_expected_total, and NAME with its bounds */
+	METRICS_PROPORTION,
+};
 
 struct metrics_family {
-	const char *name, *help;
+	const char *name, *help; /* without a full stop */
 	enum metrics_kind kind;
 	unsigned max_series; /* those beyond are counted together */
 	const char *labels[METRICS_MAX_LABELS];

@@ -1,5 +1,6 @@
 #include "biomatch/metrics.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -13,6 +14,10 @@
 /* A histogram's cells: its buckets, the one without bound, and the sum in nanoseconds. */
 #define HISTOGRAM_CELLS (METRICS_BOUNDS + 2)
 #define SUM_CELL        (METRICS_BOUNDS + 1)
+
+/* A proportion's cells; expected hits are counted in units of EXPECTED. */
+enum { TRIALS_CELL, HITS_CELL, EXPECTED_CELL, PROPORTION_CELLS };
+#define EXPECTED 1e-12
 
 /* Room for the labels of one series as Prometheus writes them, every byte escaped. */
 #define LABELS_LEN (METRICS_MAX_LABELS * (2 * METRICS_LABEL_MAX + 32))
@@ -43,7 +48,14 @@ struct metrics {
 
 static size_t cells_of(enum metrics_id id)
 {
-	return metrics_families[id].kind == METRICS_HISTOGRAM ? HISTOGRAM_CELLS : 1;
+	switch (metrics_families[id].kind) {
+	case METRICS_HISTOGRAM:
+		return HISTOGRAM_CELLS;
+	case METRICS_PROPORTION:
+		return PROPORTION_CELLS;
+	default:
+		return 1;
+	}
 }
 
 int metrics_open(struct metrics **out)
@@ -218,6 +230,20 @@ void metrics_observe(struct metrics *metrics, enum metrics_id id, const char *co
 	bump(&cells[SUM_CELL], (uint64_t)ns);
 }
 
+void metrics_add_trials(struct metrics *metrics, enum metrics_id id, const char *const *labels,
+			uint64_t trials, uint64_t hits, double probability)
+{
+	struct shard *shard = shard_of_thread(metrics);
+	_Atomic uint64_t *cells;
+
+	if (!shard)
+		return;
+	cells = &shard->cells[cell_of(metrics, id, find_series(metrics, id, labels))];
+	bump(&cells[TRIALS_CELL], trials);
+	bump(&cells[HITS_CELL], hits);
+	bump(&cells[EXPECTED_CELL], (uint64_t)((double)trials * probability / EXPECTED));
+}
+
 static uint64_t read_cell(struct metrics *metrics, size_t cell)
 {
 	uint64_t sum = 0;
@@ -225,6 +251,11 @@ static uint64_t read_cell(struct metrics *metrics, size_t cell)
 	for (struct shard *s = atomic_load(&metrics->shards); s; s = s->next)
 		sum += atomic_load_explicit(&s->cells[cell], memory_order_relaxed);
 	return sum;
+}
+
+static void write_counter(FILE *out, const char *name, const char *labels, uint64_t value)
+{
+	fprintf(out, "%s{%s} %llu\n", name, labels, (unsigned long long)value);
 }
 
 static void write_histogram(struct metrics *metrics, FILE *out, const char *name,
@@ -244,24 +275,101 @@ static void write_histogram(struct metrics *metrics, FILE *out, const char *name
 	fprintf(out, "%s_count{%s} %llu\n", name, labels, (unsigned long long)count);
 }
 
-static void write_family(struct metrics *metrics, FILE *out, enum metrics_id id)
+/*
+ * Wilson's score interval at 95 % (Wilson 1927), which holds for no hits too:
+ * then its upper end is 3.84 / (n + 3.84). Trials are taken as independent.
+ */
+static void write_bounds(FILE *out, const char *name, const char *labels, double n, double hits)
+{
+	static const double z2 = 1.959964 * 1.959964;
+	double p = hits / n, middle = (p + z2 / (2 * n)) / (1 + z2 / n);
+	double half = sqrt(z2 * (p * (1 - p) / n + z2 / (4 * n * n))) / (1 + z2 / n);
+	const struct {
+		const char *name;
+		double value;
+	} bounds[] = {
+		{"lower", hits > 0 ? middle - half : 0},
+		{"estimate", p},
+		{"upper", hits < n ? middle + half : 1},
+	};
+
+	for (int i = 0; i < 3; i++)
+		fprintf(out, "%s{%s,bound=\"%s\"} %.9g\n", name, labels, bounds[i].name,
+			bounds[i].value);
+}
+
+/* One series of a family as each family that Prometheus sees tells it. */
+struct view {
+	const char *suffix, *type, *help;
+	void (*write)(struct metrics *metrics, FILE *out, const char *name, const char *labels,
+		      size_t cell);
+};
+
+static void view_value(struct metrics *metrics, FILE *out, const char *name, const char *labels,
+		       size_t cell)
+{
+	write_counter(out, name, labels, read_cell(metrics, cell));
+}
+
+static void view_hits(struct metrics *metrics, FILE *out, const char *name, const char *labels,
+		      size_t cell)
+{
+	write_counter(out, name, labels, read_cell(metrics, cell + HITS_CELL));
+}
+
+static void view_expected(struct metrics *metrics, FILE *out, const char *name, const char *labels,
+			  size_t cell)
+{
+	fprintf(out, "%s{%s} %.9g\n", name, labels,
+		(double)read_cell(metrics, cell + EXPECTED_CELL) * EXPECTED);
+}
+
+static void view_bounds(struct metrics *metrics, FILE *out, const char *name, const char *labels,
+			size_t cell)
+{
+	double n = (double)read_cell(metrics, cell + TRIALS_CELL);
+
+	if (n > 0)
+		write_bounds(out, name, labels, n, (double)read_cell(metrics, cell + HITS_CELL));
+}
+
+/* Those of each kind; the one without suffix is the last. */
+static const struct view views[][4] = {
+	[METRICS_COUNTER] = {{"", "counter", ".", view_value}},
+	[METRICS_HISTOGRAM] = {{"", "histogram", ".", write_histogram}},
+	[METRICS_PROPORTION] = {{"_trials_total", "counter", ": trials.", view_value},
+				{"_hits_total", "counter", ": hits.", view_hits},
+				{"_expected_total", "counter",
+				 ": hits to be expected at the targets in force.", view_expected},
+				{"", "gauge",
+				 ", since the start, with the bounds of 95 % confidence.",
+				 view_bounds}},
+};
+
+static void write_view(struct metrics *metrics, FILE *out, enum metrics_id id,
+		       const struct view *view)
 {
 	const struct metrics_family *family = &metrics_families[id];
-	bool histogram = family->kind == METRICS_HISTOGRAM;
+	char name[96], help[256];
 
-	metrics_write_head(out, family->name, histogram ? "histogram" : "counter", family->help);
+	snprintf(name, sizeof(name), "%s%s", family->name, view->suffix);
+	snprintf(help, sizeof(help), "%s%s", family->help, view->help);
+	metrics_write_head(out, name, view->type, help);
 	for (size_t i = 0; i <= family->max_series; i++) {
 		const struct series *series =
 			atomic_load_explicit(&metrics->families[id].slots[i], memory_order_acquire);
-		size_t cell = cell_of(metrics, id, i);
 
-		if (!series)
-			continue;
-		if (histogram)
-			write_histogram(metrics, out, family->name, series->labels, cell);
-		else
-			fprintf(out, "%s{%s} %llu\n", family->name, series->labels,
-				(unsigned long long)read_cell(metrics, cell));
+		if (series)
+			view->write(metrics, out, name, series->labels, cell_of(metrics, id, i));
+	}
+}
+
+static void write_family(struct metrics *metrics, FILE *out, enum metrics_id id)
+{
+	for (const struct view *view = views[metrics_families[id].kind];; view++) {
+		write_view(metrics, out, id, view);
+		if (!*view->suffix)
+			return;
 	}
 }
 

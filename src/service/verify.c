@@ -1,5 +1,6 @@
 #include "biomatch/clock.h"
 #include "biomatch/v1/matching_service.pb-c.h"
+#include "live.h"
 #include "match.h"
 #include "probe.h"
 #include "trail.h"
@@ -90,6 +91,8 @@ static int decide(struct service_call *call, struct faceworker *worker)
 		out->encounter_id = best->encounter;
 		error = raw_score(call, &how, best->score, &out->raw);
 		trail_score(call, request->gallery, request->subject_id, best->score);
+		live_compare(call, request->gallery, request->subject_id, verify->probe.embedding,
+			     &how);
 	}
 	trail_outcome(call, decision_text(out->decision), finding);
 	out->basis = match_basis(call, &how, compared);

@@ -58,6 +58,31 @@ class OpsTest(Served):
         for secret in ("ada-subject", "nobody-subject", "example/hall"):
             self.assertNotIn(secret, text)
 
+    def test_live_false_match_rate(self):
+        people = [self.ada[0], *self.strangers]
+        for number, data in enumerate(people):
+            self.lane.enrol("subject-%d" % number, picture(data))
+        others = min(len(people) - 1, 8)
+        for number in range(3):
+            self.lane.verify("subject-0", picture(self.ada[1]))
+        self.lane.verify("nobody", picture(self.ada[1]))  # was compared with nobody
+        found = self.daemon.metrics()
+        labels = '{class="lane",site="hall"'
+        # Drawn at random, twice as often as wanted: some may not be met.
+        self.assertGreater(found["biomatch_live_fmr_trials_total" + labels + "}"], 3 * others / 2)
+        self.assertLessEqual(found["biomatch_live_fmr_trials_total" + labels + "}"], 3 * others)
+        self.assertEqual(found["biomatch_live_fmr_hits_total" + labels + "}"], 0)
+        self.assertAlmostEqual(found["biomatch_live_fmr_expected_total" + labels + "}"],
+                               0.001 * found["biomatch_live_fmr_trials_total" + labels + "}"])
+        self.assertEqual(found["biomatch_live_fmr" + labels + ',bound="lower"}'], 0)
+        # Enrolled again under another name, she is found by chance: what the rate is there to show.
+        for number in range(20):
+            self.lane.enrol("double-%d" % number, picture(self.ada[0]))
+        self.lane.verify("subject-0", picture(self.ada[1]))
+        found = self.daemon.metrics()
+        self.assertGreater(found["biomatch_live_fmr_hits_total" + labels + "}"], 0)
+        self.assertGreater(found["biomatch_live_fmr" + labels + ',bound="lower"}'], 0.001)
+
     def test_health_and_readiness(self):
         self.assertEqual(self.daemon.page("/healthz")[0], 200)
         status, body = self.daemon.page("/readyz")

@@ -95,6 +95,37 @@ static void test_histogram(void **state)
 	metrics_close(metrics);
 }
 
+static void test_proportion(void **state)
+{
+	static const char *const hall[] = {"lane", "hall"};
+	struct metrics *metrics = opened();
+	char *text;
+
+	(void)state;
+	for (int i = 0; i < 100; i++)
+		metrics_add_trials(metrics, METRICS_LIVE_FMR, hall, 8, 0, 1e-4);
+	text = written(metrics);
+	assert_line(text, "# TYPE biomatch_live_fmr_trials_total counter");
+	assert_line(text, "biomatch_live_fmr_trials_total{class=\"lane\",site=\"hall\"} 800");
+	assert_line(text, "biomatch_live_fmr_hits_total{class=\"lane\",site=\"hall\"} 0");
+	assert_line(text, "biomatch_live_fmr_expected_total{class=\"lane\",site=\"hall\"} 0.08");
+	assert_line(text, "# TYPE biomatch_live_fmr gauge");
+	assert_line(text, "biomatch_live_fmr{class=\"lane\",site=\"hall\",bound=\"lower\"} 0");
+	/* 3.8415 / (800 + 3.8415) */
+	assert_line(text, "biomatch_live_fmr{class=\"lane\",site=\"hall\",bound=\"upper\"} "
+			  "0.00477887628");
+	free(text);
+	/* Wilson's interval of 8 in 800: 0.005077 to 0.019602. */
+	metrics_add_trials(metrics, METRICS_LIVE_FMR, hall, 0, 8, 1e-4);
+	text = written(metrics);
+	assert_line(text,
+		    "biomatch_live_fmr{class=\"lane\",site=\"hall\",bound=\"estimate\"} 0.01");
+	assert_non_null(strstr(text, "bound=\"lower\"} 0.00507"));
+	assert_non_null(strstr(text, "bound=\"upper\"} 0.0196"));
+	free(text);
+	metrics_close(metrics);
+}
+
 /* What a certificate says becomes a label: it may neither break the text nor go on for ever. */
 static void test_labels_are_escaped_and_cut(void **state)
 {
@@ -165,6 +196,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_threads_add_up),
 		cmocka_unit_test(test_histogram),
+		cmocka_unit_test(test_proportion),
 		cmocka_unit_test(test_labels_are_escaped_and_cut),
 		cmocka_unit_test(test_series_are_bounded),
 		cmocka_unit_test(test_samples),
