@@ -93,7 +93,6 @@ int call_allow(struct service_call *call, const char *purpose, const char *galle
 			      gallery, &call->purpose);
 	if (error) {
 		call->denied = error;
-		trail_outcome(call, "DENIED", error);
 		log_notice("call_denied", "method=%s reason=%s peer=%s purpose=%s", call->rpc->path,
 			   bm_error_reason(error), call->uri, purpose);
 		return call_fail(call, error, error == BM_EPURPOSE ? "purpose" : NULL, NULL);
@@ -308,10 +307,12 @@ void call_advance(struct service_call *call, enum call_pool here, struct facewor
 			return;
 		}
 		result = step->run(call, worker);
-		if (result) {
+		if (result < 0)
+			call_turn_down(call, result);
+		else if (result)
 			call_finish(call, result);
+		if (result)
 			return;
-		}
 	}
 	if (call->rpc->receipt)
 		call_commit(call);
@@ -346,8 +347,8 @@ static int call_unpack(struct service_call *call)
 static void hand_on(struct service_call *call, int result)
 {
 	call->handed_on = true;
-	if (result && result == call->denied)
-		call_commit_denial(call);
+	if (result < 0)
+		call_turn_down(call, result);
 	else if (result)
 		call_finish(call, result);
 	else

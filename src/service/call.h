@@ -99,6 +99,7 @@ struct service_call {
 	Biomatch__V1__AuditEntry *trail; /* NULL until policy is asked */
 	int trail_error;
 	int denied;     /* what policy said, 0 where it allowed */
+	int refused;    /* what the call ends with once its entry is on disk */
 	uint8_t *reply; /* packed inside the transaction */
 	size_t reply_len;
 	struct service_call *next_watcher; /* health */
@@ -126,8 +127,8 @@ void call_advance(struct service_call *call, enum call_pool here, struct facewor
 void call_finish(struct service_call *call, int result);
 /* Appends the audit entry, with the change of a write; answers once both are on disk. */
 void call_commit(struct service_call *call);
-/* Appends the audit entry of a denial, then answers with it. */
-void call_commit_denial(struct service_call *call);
+/* Ends the call with an error. One that tells the caller something leaves its audit entry first. */
+void call_turn_down(struct service_call *call, int error);
 /* Sends one message of a streaming RPC. */
 void call_send(struct service_call *call, const ProtobufCMessage *message);
 

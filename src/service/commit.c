@@ -65,7 +65,10 @@ static void done(struct writer_job *job, int error)
 		}
 	}
 	call->response = NULL;
-	call_finish(call, error);
+	if (error)
+		call_turn_down(call, error);
+	else
+		call_finish(call, 0);
 }
 
 /*
@@ -90,7 +93,6 @@ static void submit(struct service_call *call)
 
 	call->times.submitted_ns = clock_monotonic_ns();
 	error = writer_submit(call->service->options.writer, &call->job);
-
 	if (error)
 		call_finish(call, error);
 }
@@ -105,24 +107,53 @@ void call_commit(struct service_call *call)
 	submit(call);
 }
 
-static int apply_denial(struct writer_job *job, struct gallery_store *store, struct db_txn *txn)
+static int apply_refusal(struct writer_job *job, struct gallery_store *store, struct db_txn *txn)
 {
 	(void)store;
 	return trail_append(call_of_job(job), txn);
 }
 
-static void done_denial(struct writer_job *job, int error)
+static void done_refusal(struct writer_job *job, int error)
 {
 	struct service_call *call = call_of_job(job);
 
-	call_finish(call, error ? error : call->denied);
+	call_finish(call, error ? error : call->refused);
 }
 
-void call_commit_denial(struct service_call *call)
+/*
+ * Denials, and what says that something is held or is not. An overload or a fault
+ * tells nothing, and must not make work for the writer.
+ */
+static bool leaves_entry(const struct service_call *call, int error)
 {
-	call->job.apply = apply_denial;
-	call->job.done = done_denial;
-	/* Who was denied and left at once was denied all the same. */
+	if (!call->trail)
+		return false;
+	switch (bm_error_grpc(error)) {
+	case GRPC_PERMISSION_DENIED:
+	case GRPC_UNAUTHENTICATED:
+		return true;
+	case GRPC_NOT_FOUND:
+	case GRPC_ALREADY_EXISTS:
+	case GRPC_FAILED_PRECONDITION:
+		return call->rpc->receipt;
+	default:
+		return false;
+	}
+}
+
+void call_turn_down(struct service_call *call, int error)
+{
+	if (!leaves_entry(call, error)) {
+		call_finish(call, error);
+		return;
+	}
+	trail_outcome(call, error == call->denied ? "DENIED" : "REFUSED", error);
+	call->refused = error;
+	call->response = NULL;
+	call->job.has_request = false;
+	call->job.apply = apply_refusal;
+	call->job.done = done_refusal;
+	/* Who was refused and left at once was refused all the same. */
 	call->job.deadline_ns = CLOCK_FOREVER;
 	submit(call);
 }

@@ -123,6 +123,7 @@ void trail_score(struct service_call *call, const char *gallery, const char *sub
 void trail_outcome(struct service_call *call, const char *outcome, int reason)
 {
 	call->trail->outcome = (char *)(uintptr_t)outcome;
+	call->trail->n_reasons = 0;
 	if (reason)
 		add_text(call, &call->trail->reasons, &call->trail->n_reasons,
 			 bm_error_reason(reason));

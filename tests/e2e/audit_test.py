@@ -125,6 +125,28 @@ class AuditTest(Audited):
         self.assertEqual((denial.endpoint, denial.purpose, denial.operation),
                          ("biomatch://example/hall/lane/1", "spying", "biomatch.v1.MatchingService/Verify"))
 
+    def test_refusals(self):
+        """Who asks for somebody who is not there learns something, and leaves a trace; a mistake leaves none."""
+        missing = grpc.StatusCode.NOT_FOUND
+        get = enrolment.GetSubjectRequest(purpose="gate", gallery="people", subject_id="nobody")
+        self.refused(missing, "NO_REFERENCE", "", self.lane.call, ENROLMENT + "GetSubject", get,
+                     enrolment.GetSubjectResponse)
+        drop = enrolment.DeleteSubjectRequest(purpose="gate", gallery="people", subject_id="nobody", request_id="d")
+        for _ in range(2):
+            self.refused(missing, "NO_REFERENCE", "", self.lane.call, ENROLMENT + "DeleteSubject", drop,
+                         enrolment.DeleteSubjectResponse)
+        self.refused(grpc.StatusCode.INVALID_ARGUMENT, "FIELD_MISSING", "probe", self.lane.verify, "nobody", None)
+        self.refused(missing, "GALLERY_UNKNOWN", "gallery", self.lane.verify, "nobody", picture(self.ada[0]),
+                     gallery="others")
+        traces = [(e.operation.rsplit("/", 1)[1], list(e.reasons), len(e.subject)) for e, _ in
+                  self.entries(self.export()) if e.outcome == "REFUSED"]
+        self.assertEqual(traces, [("GetSubject", ["NO_REFERENCE"], 32), ("DeleteSubject", ["NO_REFERENCE"], 32),
+                                  ("DeleteSubject", ["NO_REFERENCE"], 32), ("Verify", ["GALLERY_UNKNOWN"], 32)])
+        # What was refused was not remembered under the request id.
+        self.lane.enrol("nobody", picture(self.ada[0]))
+        done = self.lane.call(ENROLMENT + "DeleteSubject", drop, enrolment.DeleteSubjectResponse)
+        self.assertEqual(done.encounters_deleted, 1)
+
     def test_damage_and_restart(self):
         self.lane.enrol("ada", picture(self.ada[0]))
         early = self.export(name="early")

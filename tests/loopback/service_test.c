@@ -1,5 +1,6 @@
 #include "loopback.h"
 
+#include "biomatch/audit.h"
 #include "biomatch/v1/admin_service.pb-c.h"
 #include "biomatch/v1/analysis_service.pb-c.h"
 #include "biomatch/v1/enrolment_service.pb-c.h"
@@ -497,6 +498,79 @@ static void test_subject_and_deletion(void **state)
 	expect_refusal(l, ENROLMENT "GetSubject", &get.base, LOOPBACK_LANE, "NO_REFERENCE", "");
 }
 
+/* The log's entries from one number to the end, each checked; gives how many are ListGalleries'. */
+static unsigned count_listings(struct loopback *l, uint64_t first, uint64_t last)
+{
+	const struct audit_trust none = {0};
+	struct audit_chain chain = {.trust = &none, .next = first};
+	const Biomatch__V1__AuditEntry *entry;
+	struct bytes packed;
+	struct arena arena;
+	struct db_txn txn;
+	unsigned n = 0;
+
+	arena_init(&arena, 1 << 24);
+	assert_int_equal(db_begin_read(l->db, &txn), 0);
+	while (audit_get(&txn, chain.next, &packed)) {
+		assert_int_equal(audit_chain_take(&chain, packed, &arena, &entry), 0);
+		n += strstr(entry->operation, "/ListGalleries") != NULL;
+	}
+	db_abort(&txn);
+	arena_deinit(&arena);
+	assert_int_equal(chain.head.sequence, last);
+	return n;
+}
+
+enum { CROWD = 60, LEAVING = 10 };
+
+/* Lets a crowd ask at once, every sixth of whom has left before the answer. */
+static void ask_together(struct loopback *l, struct exchange crowd[CROWD])
+{
+	Biomatch__V1__ListGalleriesRequest request = BIOMATCH__V1__LIST_GALLERIES_REQUEST__INIT;
+
+	request.purpose = (char *)"office";
+	for (int i = 0; i < CROWD; i++) {
+		exchange_open(l, &crowd[i], ADMIN "ListGalleries", LOOPBACK_ADMIN, CLOCK_FOREVER);
+		crowd[i].gone = i % (CROWD / LEAVING) == 0;
+		exchange_message(&crowd[i], &request.base);
+		service_call_half_close(crowd[i].call);
+	}
+	for (int i = 0; i < CROWD; i++)
+		exchange_wait_finished(&crowd[i]);
+}
+
+/* Each answer has an entry of its own; who has left has neither. */
+static void test_receipts_of_a_crowd(void **state)
+{
+	static struct exchange crowd[CROWD];
+	struct loopback *l = *state;
+	bool seen[CROWD + 2] = {false};
+	const uint64_t last = CROWD - LEAVING + 1;
+
+	create_gallery(l, "people"); /* entry 1 */
+	ask_together(l, crowd);
+	for (int i = 0; i < CROWD; i++) {
+		const Biomatch__V1__ListGalleriesResponse *reply;
+		struct exchange *x = &crowd[i];
+		ProtobufCMessage *message;
+
+		assert_int_equal(x->status, x->gone ? GRPC_CANCELLED : GRPC_OK);
+		assert_int_equal(x->messages, !x->gone);
+		if (!x->gone) {
+			assert_int_equal(
+				wire_unpack(&biomatch__v1__list_galleries_response__descriptor,
+					    &x->arena, (struct bytes){x->data, x->len}, &message),
+				0);
+			reply = (const void *)message;
+			assert_in_range(reply->receipt->sequence, 2, last);
+			assert_false(seen[reply->receipt->sequence]);
+			seen[reply->receipt->sequence] = true;
+		}
+		exchange_close(x);
+	}
+	assert_int_equal(count_listings(l, 1, last), CROWD - LEAVING);
+}
+
 static void test_given_up_calls(void **state)
 {
 	struct loopback *l = *state;
@@ -668,6 +742,7 @@ int main(void)
 		LOOPBACK_TEST(test_duplicate_is_refused),
 		LOOPBACK_TEST(test_simultaneous_duplicates),
 		LOOPBACK_TEST(test_subject_and_deletion),
+		LOOPBACK_TEST(test_receipts_of_a_crowd),
 		LOOPBACK_TEST(test_given_up_calls),
 		LOOPBACK_TEST(test_health),
 		LOOPBACK_TEST(test_watcher_leaves),
