@@ -66,7 +66,7 @@ GOOGLE   := google/protobuf/any.proto google/protobuf/timestamp.proto google/pro
 GEN_C    := $(patsubst %.proto,$(GEN)/%.pb-c.c,$(PROTOS) $(GOOGLE))
 GEN_OBJ  := $(patsubst $(GEN)/%.c,$B/obj/gen/%.o,$(GEN_C))
 
-.PHONY: all help setup demo test unit e2e lint layers format clean install bench check-format
+.PHONY: all help setup demo test test-crash unit e2e lint layers format clean install bench check-format
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -155,9 +155,25 @@ $B/tests/$1: tests/$1.c $(wildcard tests/support/*.h) $(call test_libs,$1)
 endef
 $(foreach t,$(patsubst tests/%.c,%,$(UNIT_SRC) $(LOOPBACK_SRC)),$(eval $(call test_rule,$t)))
 
+# Power cuts and failing disks, through a shim that is preloaded.
+$B/tests/crash/shim.so: tests/crash/shim.c tests/crash/shim.h
+	@mkdir -p $(@D)
+	@echo '  LINK    $@'
+	$(Q)$(CC) $(CPPFLAGS) $(filter-out -fsanitize%,$(CFLAGS)) -shared $< -o $@ -ldl
+
+CRASH_MODULES := $(call uniq,writer $(call linked,writer) audit $(call linked,audit))
+CRASH_LIBS    := $(foreach d,$(CRASH_MODULES),$B/lib/lib$d.a)
+CRASH_SRC     := $(addprefix tests/crash/,powercut_test.c driver.c disk.c)
+$B/tests/crash/powercut_test: $(CRASH_SRC) $(wildcard tests/crash/*.h tests/support/*.h) \
+		$B/tests/crash/shim.so $(CRASH_LIBS)
+	@echo '  TEST    $@'
+	$(Q)$(CC) $(CPPFLAGS) -DBUILD_DIR='"$B"' -Itests/support -Itests/crash \
+		$(filter-out -MMD -MP,$(CFLAGS)) $(CRASH_SRC) -o $@ $(LDFLAGS) -Wl,--start-group \
+		$(CRASH_LIBS) -Wl,--end-group $(foreach d,$(CRASH_MODULES),$(LIBS_$d)) -lcmocka
+
 include bench/bench.mk
 
-tests: all $(UNIT_BIN) ## build every test
+tests: all $(UNIT_BIN) $B/tests/crash/powercut_test ## build every test
 
 unit: tests ## run the unit and loopback tests of this MODE
 	tests/run $B unit loopback
@@ -168,7 +184,10 @@ e2e: all ## run the end-to-end tests against the real daemon
 test: setup ## set up, build and run every test
 	$(MAKE) --no-print-directory all tests
 	$(MAKE) --no-print-directory lint
-	tests/run $B unit loopback e2e
+	tests/run $B unit loopback crash e2e
+
+test-crash: $B/tests/crash/powercut_test ## check 100,000 images that power cuts may leave
+	CRASH_IMAGES=100000 $<
 
 demo: setup ## set up, build, start the daemon, enrol, verify, compare, identify
 	$(MAKE) --no-print-directory all

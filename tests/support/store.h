@@ -83,14 +83,20 @@ static inline void test_store_init(struct test_store *s, uint64_t map_size)
 	test_store_open(s, map_size);
 }
 
-static inline void test_store_deinit(struct test_store *s)
+/* The place of a store that is closed. */
+static inline void test_store_remove(struct test_store *s)
 {
 	char command[128];
 
-	test_store_close(s);
 	keys_close(s->keys);
 	snprintf(command, sizeof(command), "rm -r %s", s->dir);
 	assert_int_equal(system(command), 0);
+}
+
+static inline void test_store_deinit(struct test_store *s)
+{
+	test_store_close(s);
+	test_store_remove(s);
 }
 
 /* A small generator, so that a failing test can be run again. */
