@@ -32,7 +32,7 @@ DIR_biomatchd      := daemon
 DIR_biomatch       := cli
 DIR_biomatch-face  := facemain
 DEPS_daemon        := base yaml conf pack keys db gallery writer policy batch faceworker face \
-                      service net score wire metrics console
+                      service net score wire metrics console audit
 DEPS_cli           := base client wire audit
 DEPS_facemain      := base pack face faceworker score
 

@@ -2,6 +2,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "biomatch/audit.h"
 #include "biomatch/clock.h"
 #include "biomatch/log.h"
 #include "biomatch/score.h"
@@ -131,6 +132,20 @@ static void write_store(const struct ops *ops, FILE *out)
 	write_value(out, "biomatch_store_oldest_reader_commits", "gauge",
 		    "Commits since the oldest read transaction began: pages it keeps from reuse.",
 		    (double)db.oldest_reader);
+}
+
+/* The head of the audit log: it stands still when nothing is decided, or nothing can be. */
+static void write_audit(const struct ops *ops, FILE *out)
+{
+	struct audit_receipt head;
+	struct db_txn txn;
+
+	if (db_begin_read(ops->db, &txn))
+		return;
+	if (!audit_head(&txn, &head))
+		write_value(out, "biomatch_audit_entries_total", "counter",
+			    "Entries of the audit log.", (double)head.sequence);
+	db_abort(&txn);
 }
 
 static void write_expiry(FILE *out, const char *which, int64_t ms)
@@ -283,6 +298,7 @@ int ops_render_metrics(void *ctx, FILE *out)
 	write_reloads(ops, out);
 	write_service(ops, out);
 	write_store(ops, out);
+	write_audit(ops, out);
 	write_net(ops, out);
 	write_galleries(ops, out);
 	metrics_write(ops->metrics, out);

@@ -44,6 +44,7 @@ class OpsTest(Served):
                 'biomatch_gallery_tail_rows{gallery="people"}': 1,
                 "biomatch_writer_repeats_total": 1,
                 "biomatch_store_read_only": 0,
+                "biomatch_audit_entries_total": 7,  # the gallery, one enrolment, three verifications, a search, a denial
                 'biomatch_pool_threads{pool="face"}': 2,
                 "biomatch_face_workers_down": 0}.items():
             self.assertEqual(found.get(name), value, name + "\n" + text)
