@@ -134,6 +134,7 @@ int loop_open(struct net_server *server, struct loop *loop)
 
 	loop->server = server;
 	loop->inbox_tail = &loop->inbox;
+	loop->recheck.kind = POST_RECHECK;
 	atomic_init(&loop->turned_ns, clock_monotonic_ns());
 	pthread_mutex_init(&loop->lock, NULL);
 	loop->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);

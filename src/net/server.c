@@ -94,7 +94,6 @@ int net_server_reload(struct net_server *server, const struct net_options *optio
 	for (unsigned i = 0; i < server->options.threads; i++) {
 		struct loop *loop = &server->loops[i];
 
-		loop->recheck.kind = POST_RECHECK;
 		if (!atomic_exchange(&loop->recheck_posted, true))
 			loop_post(loop, &loop->recheck);
 	}
