@@ -178,7 +178,7 @@ tests: all $(UNIT_BIN) $B/tests/crash/powercut_test ## build every test
 unit: tests ## run the unit and loopback tests of this MODE
 	tests/run $B unit loopback
 
-e2e: all ## run the end-to-end tests against the real daemon
+e2e: all $B/tests/crash/shim.so ## run the end-to-end tests against the real daemon
 	tests/run $B e2e
 
 test: setup ## set up, build and run every test

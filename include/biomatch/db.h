@@ -7,7 +7,7 @@
  * to the writer. Read transactions are not bound to a thread (MDB_NOTLS) and
  * are to be short: one forgotten stops the reuse of pages.
  * Errors: BM_ENOREFERENCE never; a missing key is not an error (db_get returns
- * false). BM_EIO, BM_EFULL, BM_ECORRUPT, BM_ELOCKED, BM_ENOMEM, BM_EREADONLY.
+ * false). BM_EIO, BM_EFULL, BM_EMAPFULL, BM_ECORRUPT, BM_ELOCKED, BM_ENOMEM, BM_EREADONLY.
  * Owns: values are borrowed from the map until the transaction's end or, in a
  * write transaction, until its next write.
  */
@@ -58,6 +58,12 @@ struct db_cursor {
 int db_open(const char *dir, uint64_t map_size, unsigned max_readers, struct db **out,
 	    char message[256]) BM_MUST_CHECK;
 void db_close(struct db *db);
+
+/*
+ * Makes the map larger, if it is not so large already, between transactions: new
+ * ones wait for the running ones to end. BM_EBUSY when those do not end in time.
+ */
+int db_grow(struct db *db, uint64_t map_size) BM_MUST_CHECK;
 
 /* True once a commit or sync failed: every later write is BM_EREADONLY. */
 bool db_is_read_only(const struct db *db);

@@ -106,12 +106,16 @@ enum grpc_status {
 	X(ENOMEM, "OUT_OF_MEMORY", RESOURCE_EXHAUSTED, "out of memory; retry later")               \
 	X(EIO, "STORE_IO", UNAVAILABLE, "the store cannot be read or written; see the log")        \
 	X(EFULL, "STORE_FULL", RESOURCE_EXHAUSTED,                                                 \
-	  "the store is full; free disk space or raise store.map_size")                            \
+	  "the disk of the store is full; free some of it, then restart the daemon")               \
+	X(EMAPFULL, "STORE_MAP_FULL", RESOURCE_EXHAUSTED,                                          \
+	  "the store has reached store.map_size; raise it and reload the daemon")                  \
 	X(EREADONLY, "STORE_READ_ONLY", UNAVAILABLE,                                               \
 	  "a write to the store failed and it is read-only until the daemon is restarted")         \
 	X(ECORRUPT, "STORE_CORRUPT", DATA_LOSS, "a stored record fails its checksum")              \
 	X(ESTOREVER, "STORE_VERSION", FAILED_PRECONDITION,                                         \
-	  "the store was made by another version of the software")                                 \
+	  "the store is of a version that this software does not know")                            \
+	X(ESTORENEW, "STORE_NEWER", FAILED_PRECONDITION,                                           \
+	  "the store was made by a newer version of the software; install that one")               \
 	X(EKEY, "STORE_KEY", FAILED_PRECONDITION,                                                  \
 	  "the store was made under another key; configure the right store key")                   \
 	X(EAUDIT, "AUDIT_BROKEN", DATA_LOSS,                                                       \

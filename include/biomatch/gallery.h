@@ -111,7 +111,7 @@ struct gallery_result {
 
 /*
  * Opens or makes the store in a database. keys and pack are borrowed for the
- * store's life. BM_ESTOREVER, BM_EKEY when the store was made otherwise.
+ * store's life. BM_ESTOREVER, BM_ESTORENEW, BM_EKEY when the store was made otherwise.
  */
 int gallery_store_open(struct db *db, const struct keys *keys, const struct pack *pack,
 		       struct gallery_store **out) BM_MUST_CHECK;

@@ -27,8 +27,11 @@ int daemon_open(const struct conf *conf, const char *listen, struct daemon **out
 void daemon_close(struct daemon *daemon);
 
 uint16_t daemon_port(const struct daemon *daemon);
-/* Reads policy and certificates again; each that is not good is logged and not taken. */
-void daemon_reload(struct daemon *daemon);
+/*
+ * Reads policy, certificates and the configuration's store.map_size again; each
+ * that is not good is logged and not taken.
+ */
+void daemon_reload(struct daemon *daemon, const char *config);
 /* Every second. False while a part that should move has not since the last time. */
 bool daemon_tick(struct daemon *daemon);
 

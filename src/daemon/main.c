@@ -75,16 +75,16 @@ static int write_port(const char *path, uint16_t port)
 	return error;
 }
 
-static void reload(struct daemon *daemon)
+static void reload(struct daemon *daemon, const char *config)
 {
 	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%lld",
 		   (long long)(clock_monotonic_ns() / CLOCK_NS_PER_US));
-	daemon_reload(daemon);
+	daemon_reload(daemon, config);
 	sd_notify(0, "READY=1");
 }
 
 /* Serves until a signal says to end. */
-static void serve(struct daemon *daemon)
+static void serve(struct daemon *daemon, const char *config)
 {
 	static const struct timespec second = {1, 0};
 	sigset_t signals;
@@ -97,7 +97,7 @@ static void serve(struct daemon *daemon)
 		if (signal == SIGTERM || signal == SIGINT)
 			break;
 		if (signal == SIGHUP)
-			reload(daemon);
+			reload(daemon, config);
 		if (daemon_tick(daemon))
 			sd_notify(0, "WATCHDOG=1");
 	}
@@ -118,7 +118,7 @@ static int run(const struct arguments *a, const struct conf *conf)
 	if (a->port_file)
 		error = write_port(a->port_file, daemon_port(daemon));
 	if (!error)
-		serve(daemon);
+		serve(daemon, a->config);
 	daemon_close(daemon);
 	if (error)
 		return fail(error, "the port file cannot be written");

@@ -87,6 +87,7 @@ int process_exit_status(int error)
 	case BM_EPACK:
 	case BM_EKEY:
 	case BM_ESTOREVER:
+	case BM_ESTORENEW:
 	case BM_EMODEL:
 	case BM_ETLS:
 		return EX_CONFIG;
@@ -98,6 +99,7 @@ int process_exit_status(int error)
 		return EX_OSERR;
 	case BM_EIO:
 	case BM_EFULL:
+	case BM_EMAPFULL:
 	case BM_ECORRUPT:
 	case BM_EREADONLY:
 		return EX_IOERR;

@@ -3,22 +3,34 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <lmdb.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "biomatch/clock.h"
 #include "biomatch/log.h"
 
 struct db {
 	MDB_env *env;
 	MDB_dbi tables[DB_TABLES];
-	int lock_fd;
+	int lock_fd, dir_fd;
 	atomic_bool read_only;
+
+	/* The map moves when it grows, and only while nobody looks at it. */
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	unsigned users;
+	bool growing;
 };
+
+/* How long new transactions wait for the old ones to end, so that the map can grow. */
+#define GROW_WAIT_MS 1000
 
 static const char *const table_names[DB_TABLES] = {
 	[DB_META] = "meta",
@@ -31,6 +43,24 @@ static const char *const table_names[DB_TABLES] = {
 	[DB_AUDIT] = "audit",
 };
 
+/* Whoever looks at the map, in a transaction or for its figures, is a user of it. */
+static void enter(struct db *db)
+{
+	pthread_mutex_lock(&db->lock);
+	while (db->growing)
+		pthread_cond_wait(&db->changed, &db->lock);
+	db->users++;
+	pthread_mutex_unlock(&db->lock);
+}
+
+static void leave(struct db *db)
+{
+	pthread_mutex_lock(&db->lock);
+	if (!--db->users && db->growing)
+		pthread_cond_broadcast(&db->changed);
+	pthread_mutex_unlock(&db->lock);
+}
+
 static int error_of(int rc)
 {
 	switch (rc) {
@@ -40,6 +70,7 @@ static int error_of(int rc)
 		return BM_ENOMEM;
 	case MDB_MAP_FULL:
 	case MDB_TXN_FULL:
+		return BM_EMAPFULL;
 	case ENOSPC:
 	case EDQUOT:
 		return BM_EFULL;
@@ -95,14 +126,17 @@ static int open_dir(const char *dir, int *fd, char message[256])
 
 	*fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (*fd < 0 || fstat(*fd, &st)) {
-		snprintf(message, 256, "%.180s: %s; create the directory first", dir,
-			 strerror(errno));
+		snprintf(message, 256, "%.180s: %s%s", dir, strerror(errno),
+			 errno == ENOENT ? "; create the directory first" : "");
 		return BM_EIO;
 	}
-	if (st.st_uid != geteuid() || (st.st_mode & 022)) {
-		snprintf(message, 256,
-			 "%.160s: must belong to the daemon's user and be writable by nobody else",
-			 dir);
+	if (st.st_uid != geteuid()) {
+		snprintf(message, 256, "%.160s: belongs to user %u and must belong to user %u", dir,
+			 st.st_uid, geteuid());
+		return BM_EIO;
+	}
+	if (st.st_mode & 022) {
+		snprintf(message, 256, "%.160s: must be writable by nobody but its owner", dir);
 		return BM_EIO;
 	}
 	if (is_remote(*fd)) {
@@ -182,26 +216,26 @@ int db_open(const char *dir, uint64_t map_size, unsigned max_readers, struct db 
 	    char message[256])
 {
 	struct db *db = calloc(1, sizeof(*db));
-	int rc, error, dir_fd;
+	int rc, error;
 
 	if (!db)
 		return BM_ENOMEM;
 	db->lock_fd = -1;
 	atomic_init(&db->read_only, false);
-	error = open_dir(dir, &dir_fd, message);
+	pthread_mutex_init(&db->lock, NULL);
+	pthread_cond_init(&db->changed, NULL);
+	error = open_dir(dir, &db->dir_fd, message);
 	if (!error)
 		error = lock_dir(dir, &db->lock_fd, message);
 	if (!error) {
 		rc = open_env(db, dir, map_size, max_readers);
 		/* A new data file outlives a power cut only once its name is on disk. */
-		if (!rc && fsync(dir_fd))
+		if (!rc && fsync(db->dir_fd))
 			rc = errno;
 		error = error_of(rc);
 		if (rc)
 			snprintf(message, 256, "%.160s: %s", dir, mdb_strerror(rc));
 	}
-	if (dir_fd >= 0)
-		close(dir_fd);
 	if (error) {
 		db_close(db);
 		return error;
@@ -218,7 +252,41 @@ void db_close(struct db *db)
 		mdb_env_close(db->env);
 	if (db->lock_fd >= 0)
 		close(db->lock_fd);
+	if (db->dir_fd >= 0)
+		close(db->dir_fd);
+	pthread_cond_destroy(&db->changed);
+	pthread_mutex_destroy(&db->lock);
 	free(db);
+}
+
+/* With new users kept out: true once the old ones have left. */
+static bool wait_alone(struct db *db)
+{
+	int64_t end = clock_monotonic_ns() + GROW_WAIT_MS * CLOCK_NS_PER_MS;
+	struct timespec until = {end / CLOCK_NS_PER_SEC, end % CLOCK_NS_PER_SEC};
+
+	while (db->users) {
+		if (pthread_cond_clockwait(&db->changed, &db->lock, CLOCK_MONOTONIC, &until))
+			return !db->users;
+	}
+	return true;
+}
+
+int db_grow(struct db *db, uint64_t map_size)
+{
+	MDB_envinfo info;
+	int rc = 0;
+
+	pthread_mutex_lock(&db->lock);
+	db->growing = true;
+	if (!wait_alone(db))
+		rc = MDB_READERS_FULL;
+	else if (!(rc = mdb_env_info(db->env, &info)) && map_size > info.me_mapsize)
+		rc = mdb_env_set_mapsize(db->env, map_size);
+	db->growing = false;
+	pthread_cond_broadcast(&db->changed);
+	pthread_mutex_unlock(&db->lock);
+	return error_of(rc);
 }
 
 bool db_is_read_only(const struct db *db)
@@ -249,9 +317,13 @@ int db_stat(struct db *db, struct db_stat *out)
 	struct readers readers = {0};
 	MDB_envinfo info;
 	MDB_stat stat;
+	bool known;
 
-	if (mdb_reader_list(db->env, count_reader, &readers) < 0 || mdb_env_info(db->env, &info) ||
-	    mdb_env_stat(db->env, &stat))
+	enter(db);
+	known = mdb_reader_list(db->env, count_reader, &readers) >= 0 &&
+		!mdb_env_info(db->env, &info) && !mdb_env_stat(db->env, &stat);
+	leave(db);
+	if (!known)
 		return BM_EIO;
 	out->map_bytes = info.me_mapsize;
 	out->used_bytes = (uint64_t)(info.me_last_pgno + 1) * stat.ms_psize;
@@ -263,10 +335,15 @@ int db_stat(struct db *db, struct db_stat *out)
 static int begin(struct db *db, MDB_txn *parent, unsigned flags, struct db_txn *txn)
 {
 	MDB_txn *handle;
-	int rc = mdb_txn_begin(db->env, parent, flags, &handle);
+	int rc;
 
+	if (!parent)
+		enter(db);
+	rc = mdb_txn_begin(db->env, parent, flags, &handle);
 	*txn = (struct db_txn){.db = db, .writes = !(flags & MDB_RDONLY)};
 	if (rc) {
+		if (!parent)
+			leave(db);
 		stick(txn, rc, "begin");
 		return txn->error;
 	}
@@ -296,6 +373,13 @@ int db_begin_nested(struct db_txn *parent, struct db_txn *txn)
 	return error;
 }
 
+static bool disk_is_full(const struct db *db)
+{
+	struct statvfs fs;
+
+	return !fstatvfs(db->dir_fd, &fs) && fs.f_bavail == 0;
+}
+
 int db_commit(struct db_txn *txn)
 {
 	MDB_txn *handle = txn->handle;
@@ -307,8 +391,13 @@ int db_commit(struct db_txn *txn)
 	}
 	txn->handle = NULL;
 	rc = mdb_txn_commit(handle);
+	if (!txn->parent)
+		leave(txn->db);
 	if (!rc)
 		return 0;
+	/* LMDB calls a write that was cut short EIO, and on a full disk they are. */
+	if (rc == EIO && disk_is_full(txn->db))
+		rc = ENOSPC;
 	stick(txn, rc, "commit");
 	/*
 	 * What is on disk after a failed write or sync is not known. A full map is
@@ -324,9 +413,12 @@ int db_commit(struct db_txn *txn)
 
 void db_abort(struct db_txn *txn)
 {
-	if (txn->handle)
-		mdb_txn_abort(txn->handle);
+	if (!txn->handle)
+		return;
+	mdb_txn_abort(txn->handle);
 	txn->handle = NULL;
+	if (!txn->parent)
+		leave(txn->db);
 }
 
 static MDB_val val_of(struct bytes b)

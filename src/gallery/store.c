@@ -19,7 +19,7 @@ static int check_store(struct gallery_store *store, struct bytes value)
 		return BM_ECORRUPT;
 	memcpy(&record, value.data, sizeof(record));
 	if (record.version != STORE_VERSION)
-		return BM_ESTOREVER;
+		return record.version > STORE_VERSION ? BM_ESTORENEW : BM_ESTOREVER;
 	keys_fingerprint(store->keys, fingerprint);
 	return memcmp(fingerprint, record.key_fingerprint, sizeof(fingerprint)) ? BM_EKEY : 0;
 }

@@ -1,5 +1,7 @@
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -56,10 +58,18 @@ static void test_directory_refused(void **state)
 
 	(void)state;
 	assert_int_equal(db_open("/nonexistent/store", 1 << 20, 16, &db, message), BM_EIO);
-	assert_non_null(strstr(message, "/nonexistent/store"));
+	assert_non_null(strstr(message, "/nonexistent/store: No such file or directory; create"));
+	assert_int_equal(db_open("/dev/null", 1 << 20, 16, &db, message), BM_EIO);
+	assert_non_null(strstr(message, "/dev/null: Not a directory"));
 	assert_int_equal(chmod(dir, 0777), 0);
 	assert_int_equal(db_open(dir, 1 << 20, 16, &db, message), BM_EIO);
-	assert_non_null(strstr(message, "writable by nobody else"));
+	assert_non_null(strstr(message, "writable by nobody but its owner"));
+	if (geteuid()) /* only root can give a directory away */
+		return;
+	assert_int_equal(chmod(dir, 0755), 0);
+	assert_int_equal(chown(dir, 12345, 0), 0);
+	assert_int_equal(db_open(dir, 1 << 20, 16, &db, message), BM_EIO);
+	assert_non_null(strstr(message, "belongs to user 12345 and must belong to user 0"));
 }
 
 static void test_second_daemon_refused(void **state)
@@ -190,9 +200,9 @@ static void test_map_full(void **state)
 		if (db_reserve(&txn, DB_SEGMENTS, text(key), 4096))
 			assert_int_equal(txn.error, 0);
 	}
-	assert_int_equal(txn.error, BM_EFULL);
+	assert_int_equal(txn.error, BM_EMAPFULL);
 	db_put(&txn, DB_META, text("later"), text("2"));
-	assert_int_equal(db_commit(&txn), BM_EFULL);
+	assert_int_equal(db_commit(&txn), BM_EMAPFULL);
 	assert_false(db_is_read_only(db));
 
 	assert_int_equal(db_begin_write(db, &txn), 0);
@@ -202,6 +212,49 @@ static void test_map_full(void **state)
 	db_put(&txn, DB_META, text("after"), text("3"));
 	assert_int_equal(db_commit(&txn), 0);
 	db_close(db);
+}
+
+struct grower {
+	struct db *db;
+	atomic_bool grown;
+};
+
+static void *grow_map(void *arg)
+{
+	struct grower *grower = arg;
+	int error = db_grow(grower->db, 16 << 20);
+
+	atomic_store(&grower->grown, true);
+	return error ? grower : NULL;
+}
+
+/* The map moves only between transactions: what a reader borrowed stays where it is. */
+static void test_map_grows(void **state)
+{
+	struct grower grower = {.db = open_db(256 << 10)};
+	struct db_txn reader, txn;
+	struct bytes value;
+	pthread_t thread;
+	void *failed;
+
+	(void)state;
+	assert_int_equal(db_begin_write(grower.db, &txn), 0);
+	db_put(&txn, DB_META, text("key"), text("value"));
+	assert_int_equal(db_commit(&txn), 0);
+	assert_int_equal(db_begin_read(grower.db, &reader), 0);
+	assert_true(db_get(&reader, DB_META, text("key"), &value));
+	assert_int_equal(db_grow(grower.db, 16 << 20), BM_EBUSY);
+	assert_int_equal(pthread_create(&thread, NULL, grow_map, &grower), 0);
+	assert_false(atomic_load(&grower.grown));
+	assert_memory_equal(value.data, "value", 5);
+	db_abort(&reader);
+	pthread_join(thread, &failed);
+	assert_null(failed);
+
+	assert_int_equal(db_begin_write(grower.db, &txn), 0);
+	assert_non_null(db_reserve(&txn, DB_SEGMENTS, text("large"), 8 << 20));
+	assert_int_equal(db_commit(&txn), 0);
+	db_close(grower.db);
 }
 
 /* A commit whose write fails leaves the store readable and nothing more. */
@@ -246,6 +299,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_cursor, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_stat, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_map_full, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_map_grows, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_failed_commit_is_final, setup, teardown),
 	};
 
