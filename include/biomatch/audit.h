@@ -4,7 +4,7 @@
  * checked against an export of it by anybody who has the public key; the format
  * is in docs/audit.md.
  *
- * Thread: append and checkpoint only from the writer, inside its transaction;
+ * Thread: append, checkpoint and prune only from the writer, inside its transaction;
  * the rest from any, an object from one at a time.
  * Errors: BM_EAUDIT for a log that does not hold together, BM_EKEY without a
  * signing key, BM_EIO with errno for a file, and those of db.
@@ -50,6 +50,14 @@ int audit_checkpoint(struct db_txn *txn, const struct keys *keys, int64_t now_ms
 		     struct audit_receipt *out) BM_MUST_CHECK;
 /* The last entry. */
 int audit_head(struct db_txn *txn, struct audit_receipt *out) BM_MUST_CHECK;
+/* The oldest entry's number; 0 for an empty log. */
+int audit_first(struct db_txn *txn, uint64_t *out) BM_MUST_CHECK;
+/*
+ * Removes the oldest entries, at most max, up to a checkpoint, which stays. *left
+ * are those that max has spared. BM_EINVAL where the log has no such checkpoint.
+ */
+int audit_prune(struct db_txn *txn, const struct audit_receipt *checkpoint, uint64_t max,
+		uint64_t *pruned, uint64_t *left) BM_MUST_CHECK;
 /* The packed entry of this number; false when there is none. */
 bool audit_get(struct db_txn *txn, uint64_t sequence, struct bytes *entry);
 

@@ -4,8 +4,7 @@
 #include "biomatch/wire.h"
 #include "entry.h"
 
-/* The longest checkpoint, without its signature, is far shorter. */
-#define CHECKPOINT_ARENA ((size_t)1 << 20)
+#define ENTRY_ARENA (64 * AUDIT_ENTRY_MAX)
 
 /* A key that sorts as the number it is. */
 struct log_key {
@@ -144,24 +143,86 @@ static int append_checkpoint(struct db_txn *txn, const struct keys *keys, int64_
 	return txn->error;
 }
 
+static int is_checkpoint(struct bytes packed, bool *out)
+{
+	Biomatch__V1__AuditEntry *entry;
+	struct arena arena;
+	int error;
+
+	arena_init(&arena, ENTRY_ARENA);
+	error = entry_unpack(packed, &arena, &entry);
+	*out = !error && entry->signature.len;
+	arena_deinit(&arena);
+	return error;
+}
+
 int audit_checkpoint(struct db_txn *txn, const struct keys *keys, int64_t now_ms,
 		     struct audit_receipt *out)
 {
-	Biomatch__V1__AuditEntry *last;
 	bool stands = false;
 	struct bytes packed;
-	struct arena arena;
 	int error = read_last(txn, &out->sequence, &packed);
 
+	if (!error && out->sequence)
+		error = is_checkpoint(packed, &stands);
 	if (error)
 		return error;
-	if (out->sequence) {
-		arena_init(&arena, CHECKPOINT_ARENA);
-		error = entry_unpack(packed, &arena, &last);
-		stands = !error && last->signature.len;
-		arena_deinit(&arena);
-	}
 	if (stands)
 		entry_hash(packed, out->hash);
-	return error || stands ? error : append_checkpoint(txn, keys, now_ms, out);
+	return stands ? 0 : append_checkpoint(txn, keys, now_ms, out);
+}
+
+int audit_first(struct db_txn *txn, uint64_t *out)
+{
+	struct db_cursor cursor;
+	struct bytes key, packed;
+	struct log_key zero = {{0}};
+
+	*out = 0;
+	db_cursor_open(txn, DB_AUDIT, &cursor);
+	if (db_cursor_seek(&cursor, (struct bytes){zero.sequence, sizeof(zero.sequence)}, &key,
+			   &packed)) {
+		if (key.len == sizeof(zero.sequence))
+			*out = bytes_get_be64(key.data);
+		else
+			txn->error = BM_ECORRUPT;
+	}
+	db_cursor_close(&cursor);
+	return txn->error;
+}
+
+/* Whoever knows the hash of a checkpoint has it, or what was proven to end with it. */
+static int find_checkpoint(struct db_txn *txn, const struct audit_receipt *wanted)
+{
+	uint8_t hash[AUDIT_HASH_LEN];
+	struct bytes packed;
+	bool is_signed;
+	int error;
+
+	if (!audit_get(txn, wanted->sequence, &packed))
+		return txn->error ? txn->error : BM_EINVAL;
+	error = is_checkpoint(packed, &is_signed);
+	if (error)
+		return error;
+	entry_hash(packed, hash);
+	return is_signed && !memcmp(hash, wanted->hash, sizeof(hash)) ? 0 : BM_EINVAL;
+}
+
+int audit_prune(struct db_txn *txn, const struct audit_receipt *checkpoint, uint64_t max,
+		uint64_t *pruned, uint64_t *left)
+{
+	uint64_t first, before;
+	struct log_key key;
+	int error = find_checkpoint(txn, checkpoint);
+
+	if (!error)
+		error = audit_first(txn, &first);
+	if (error)
+		return error;
+	before = checkpoint->sequence - first;
+	*pruned = before < max ? before : max;
+	*left = before - *pruned;
+	for (uint64_t i = 0; i < *pruned && !txn->error; i++)
+		db_delete(txn, DB_AUDIT, key_of(first + i, &key));
+	return txn->error;
 }

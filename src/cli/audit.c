@@ -1,4 +1,4 @@
-/* audit export, verify, show, prove: all but the first work on a file, with no service. */
+/* audit export, prune; verify, show, prove work on a file, with no service. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -19,6 +19,14 @@ static const struct method checkpoint_method = {
 static const struct method export_method = {"/biomatch.v1.AdminService/ExportAudit",
 					    &biomatch__v1__export_audit_response__descriptor,
 					    false};
+
+static const struct method prune_method = {"/biomatch.v1.AdminService/PruneAudit",
+					   &biomatch__v1__prune_audit_response__descriptor, false};
+
+/* The entries of an export; first and next are 0 until the service has told its oldest. */
+struct range {
+	uint64_t first, next, last;
+};
 
 static struct bytes bytes_of(ProtobufCBinaryData data)
 {
@@ -56,49 +64,66 @@ static int export_head(struct cli *cli, FILE *file, uint64_t *last)
 	return error ? cli_fail_file(cli, "write the export's head", error) : EXIT_DONE;
 }
 
+/* The number of a page's first entry. */
+static int page_first(struct cli *cli, const Biomatch__V1__ExportAuditResponse *page, uint64_t *out)
+{
+	ProtobufCMessage *entry;
+	int error = page->n_entries ? wire_unpack(&biomatch__v1__audit_entry__descriptor,
+						  &cli->arena, bytes_of(page->entries[0]), &entry)
+				    : BM_EAUDIT;
+
+	if (!error)
+		*out = ((const Biomatch__V1__AuditEntry *)entry)->sequence;
+	return error;
+}
+
 /* The entries that came after the checkpoint, this export's own among them, are left. */
 static int add_page(struct cli *cli, FILE *file, const Biomatch__V1__ExportAuditResponse *page,
-		    uint64_t *next, uint64_t last)
+		    struct range *range)
 {
-	int error = page->n_entries ? 0 : BM_EAUDIT;
+	uint64_t sequence;
+	int error = page_first(cli, page, &sequence);
 
-	for (size_t i = 0; !error && i < page->n_entries && *next <= last; i++, (*next)++)
+	if (!error && !range->next)
+		range->first = range->next = sequence;
+	for (size_t i = 0; !error && i < page->n_entries && range->next <= range->last; i++) {
 		error = audit_export_add(file, bytes_of(page->entries[i]));
+		range->next++;
+	}
 	return error ? cli_fail_file(cli, "write the entries", error) : EXIT_DONE;
 }
 
-static int export_entries(struct cli *cli, FILE *file, uint64_t last)
+static int export_entries(struct cli *cli, FILE *file, struct range *range)
 {
 	Biomatch__V1__ExportAuditRequest request = BIOMATCH__V1__EXPORT_AUDIT_REQUEST__INIT;
 	ProtobufCMessage *reply;
 	int result = EXIT_DONE;
 
 	request.purpose = (char *)cli->options.purpose;
-	request.first = first_of(cli);
-	if (request.first > last)
+	range->first = range->next = cli->options.first;
+	if (range->first > range->last)
 		return cli_fail(cli, EXIT_NO,
 				&(struct failure){.message = "the log ends before --first"});
-	while (!result && request.first <= last) {
+	while (!result && range->next <= range->last) {
+		request.first = range->next;
 		result = cli_call(cli, &export_method, &request.base, &reply);
 		if (!result)
 			result = add_page(cli, file,
-					  (const Biomatch__V1__ExportAuditResponse *)reply,
-					  &request.first, last);
+					  (const Biomatch__V1__ExportAuditResponse *)reply, range);
 		/* A long log does not fit into the memory of one reply. */
 		arena_reset(&cli->arena);
 	}
 	return result;
 }
 
-static int tell_export(const struct cli *cli, uint64_t last)
+static int tell_export(const struct cli *cli, const struct range *range)
 {
-	uint64_t n = last - first_of(cli) + 1;
-
 	if (cli->options.json)
-		printf("{\n  \"entries\": %" PRIu64 ",\n  \"last\": %" PRIu64 "\n}\n", n, last);
+		printf("{\n  \"first\": %" PRIu64 ",\n  \"last\": %" PRIu64 "\n}\n", range->first,
+		       range->last);
 	else
-		print_fact("exported", "%" PRIu64 " entries, up to the signed entry %" PRIu64, n,
-			   last);
+		print_fact("exported", "entries %" PRIu64 " to %" PRIu64 ", which is signed",
+			   range->first, range->last);
 	return EXIT_DONE;
 }
 
@@ -106,20 +131,20 @@ int run_audit_export(struct cli *cli)
 {
 	const char *path = cli->options.args[0];
 	FILE *file = fopen(path, "wbxe");
-	uint64_t last = 0;
+	struct range range = {0};
 	int result;
 
 	if (!file)
 		return cli_fail_file(cli, "write the export", BM_EIO);
-	result = export_head(cli, file, &last);
+	result = export_head(cli, file, &range.last);
 	if (!result)
-		result = export_entries(cli, file, last);
+		result = export_entries(cli, file, &range);
 	if (!result && (fflush(file) || fsync(fileno(file))))
 		result = cli_fail_file(cli, "write the export", BM_EIO);
 	fclose(file);
 	if (result)
 		unlink(path);
-	return result ? result : tell_export(cli, last);
+	return result ? result : tell_export(cli, &range);
 }
 
 static int read_trust(const struct cli *cli, uint8_t keys[CLI_MAX_LIST][AUDIT_KEY_LEN],
@@ -216,6 +241,12 @@ static int parse_receipt(const char *text, struct audit_receipt *out)
 		       : 0;
 }
 
+static int fail_receipt(const struct cli *cli)
+{
+	return cli_fail(cli, EXIT_USAGE,
+			&(struct failure){.message = "RECEIPT is not SEQUENCE:HASH"});
+}
+
 int run_audit_prove(struct cli *cli)
 {
 	struct audit_verdict verdict;
@@ -223,8 +254,7 @@ int run_audit_prove(struct cli *cli)
 	int result;
 
 	if (parse_receipt(cli->options.args[1], &receipt))
-		return cli_fail(cli, EXIT_USAGE,
-				&(struct failure){.message = "RECEIPT is not SEQUENCE:HASH"});
+		return fail_receipt(cli);
 	result = verify(cli, &receipt, &verdict);
 	if (result)
 		return result;
@@ -236,6 +266,54 @@ int run_audit_prove(struct cli *cli)
 	if (!cli->options.json)
 		print_fact("proven", "the receipt is of entry %" PRIu64, receipt.sequence);
 	return print_verdict(cli, &verdict.chain);
+}
+
+/* Each call removes so many, so that nobody waits long for the writer. */
+static int prune(struct cli *cli, Biomatch__V1__Receipt *checkpoint, uint64_t *pruned)
+{
+	const Biomatch__V1__PruneAuditResponse *response;
+	ProtobufCMessage *reply;
+	uint64_t left;
+
+	do {
+		Biomatch__V1__PruneAuditRequest request = BIOMATCH__V1__PRUNE_AUDIT_REQUEST__INIT;
+		char id[REQUEST_ID_LEN + 1];
+		int result = cli_request_id(cli, id, &request.request_id);
+
+		request.purpose = (char *)cli->options.purpose;
+		request.checkpoint = checkpoint;
+		if (!result)
+			result = cli_call(cli, &prune_method, &request.base, &reply);
+		if (result)
+			return result;
+		response = (const Biomatch__V1__PruneAuditResponse *)reply;
+		*pruned += response->pruned;
+		left = response->left;
+		arena_reset(&cli->arena);
+	} while (left);
+	return EXIT_DONE;
+}
+
+int run_audit_prune(struct cli *cli)
+{
+	Biomatch__V1__Receipt checkpoint = BIOMATCH__V1__RECEIPT__INIT;
+	struct audit_receipt receipt;
+	uint64_t pruned = 0;
+	int result;
+
+	if (parse_receipt(cli->options.args[0], &receipt))
+		return fail_receipt(cli);
+	checkpoint.sequence = receipt.sequence;
+	checkpoint.hash = (ProtobufCBinaryData){AUDIT_HASH_LEN, receipt.hash};
+	result = prune(cli, &checkpoint, &pruned);
+	if (result)
+		return result;
+	if (cli->options.json)
+		printf("{\n  \"pruned\": %" PRIu64 "\n}\n", pruned);
+	else
+		print_fact("pruned", "%" PRIu64 " entries; the log begins with %" PRIu64, pruned,
+			   receipt.sequence);
+	return EXIT_DONE;
 }
 
 static void print_line(const Biomatch__V1__AuditEntry *e)

@@ -174,6 +174,7 @@ int run_audit_export(struct cli *cli);
 int run_audit_verify(struct cli *cli);
 int run_audit_show(struct cli *cli);
 int run_audit_prove(struct cli *cli);
+int run_audit_prune(struct cli *cli);
 int run_health(struct cli *cli);
 int run_version(struct cli *cli);
 

@@ -98,7 +98,7 @@ static const struct argp_option cert_options[] = {
 };
 
 static const struct argp_option export_options[] = {
-	{"first", KEY_FIRST, "N", 0, "The first entry wanted [1]", 0},
+	{"first", KEY_FIRST, "N", 0, "The first entry wanted [the oldest]", 0},
 	{"request-id", KEY_REQUEST_ID, "ID", 0, "Name of the write [random]", 0},
 	{0},
 };
@@ -159,6 +159,8 @@ static const struct command commands[] = {
 	 no_options, run_audit_show},
 	{"audit prove", "FILE RECEIPT", "Is a reply's receipt, SEQUENCE:HASH, of this log?", 2, 2,
 	 0, audit_options, run_audit_prove},
+	{"audit prune", "HEAD", "Remove what is older than a verified export's head, SEQUENCE:HASH",
+	 1, 1, NEEDS_BOTH, no_options, run_audit_prune},
 	{"health", "", "Ask whether the service serves", 0, 0, NEEDS_CONNECTION, no_options,
 	 run_health},
 	{"cert ca", "OUT", "Make a CA for tests: OUT.pem and OUT.key", 1, 1, 0, cert_options,

@@ -11,6 +11,8 @@
 #define PAGE_MAX 1000
 /* A page ends behind the entry that reaches this, far below what clients take at once. */
 #define PAGE_BYTES ((size_t)1 << 20)
+/* Entries removed at once: some ten milliseconds of the writer's time. */
+#define PRUNE_MAX 10000
 
 static int checkpoint_prepare(struct service_call *call)
 {
@@ -71,10 +73,13 @@ static int read_page(struct service_call *call, struct db_txn *txn,
 		     Biomatch__V1__ExportAuditResponse *out)
 {
 	const Biomatch__V1__ExportAuditRequest *request = (const void *)call->request;
-	uint64_t first = request->first ? request->first : 1;
+	uint64_t first = request->first;
 	size_t bytes = 0, max = request->page_size ? request->page_size : PAGE_MAX;
 	struct bytes entry;
+	int error = first ? 0 : audit_first(txn, &first);
 
+	if (error)
+		return error;
 	out->entries = call_alloc(call, max * sizeof(*out->entries));
 	if (!out->entries)
 		return BM_ENOMEM;
@@ -114,6 +119,47 @@ const struct rpc export_audit_rpc = {
 	.receipt = offsetof(Biomatch__V1__ExportAuditResponse, receipt),
 	.prepare = export_prepare,
 	.steps = {{CALL_READ, export}},
+};
+
+static int prune_prepare(struct service_call *call)
+{
+	const Biomatch__V1__PruneAuditRequest *request = (const void *)call->request;
+	int error = call_allow(call, request->purpose, NULL);
+
+	if (!error && (!request->checkpoint || request->checkpoint->hash.len != AUDIT_HASH_LEN))
+		error = call_fail(call, BM_EMISSING, "checkpoint", NULL);
+	return error ? error : call_check_request_id(call, request->request_id);
+}
+
+static int prune(struct service_call *call, struct db_txn *txn)
+{
+	const Biomatch__V1__PruneAuditRequest *request = (const void *)call->request;
+	Biomatch__V1__PruneAuditResponse *out =
+		call_message(call, &biomatch__v1__prune_audit_response__descriptor);
+	struct audit_receipt checkpoint = {.sequence = request->checkpoint->sequence};
+	int error;
+
+	if (!out)
+		return BM_ENOMEM;
+	memcpy(checkpoint.hash, request->checkpoint->hash.data, AUDIT_HASH_LEN);
+	error = audit_prune(txn, &checkpoint, PRUNE_MAX, &out->pruned, &out->left);
+	if (error == BM_EINVAL)
+		return call_fail(call, error, "checkpoint",
+				 "the log has no checkpoint of this number and hash");
+	call->trail->erased = (uint32_t)out->pruned;
+	call->response = &out->base;
+	return error;
+}
+
+/* Not the auditors': who prunes is not who keeps the export. */
+const struct rpc prune_audit_rpc = {
+	.path = "/biomatch.v1.AdminService/PruneAudit",
+	.operation = POLICY_ADMIN,
+	.request = &biomatch__v1__prune_audit_request__descriptor,
+	.response = &biomatch__v1__prune_audit_response__descriptor,
+	.receipt = offsetof(Biomatch__V1__PruneAuditResponse, receipt),
+	.prepare = prune_prepare,
+	.apply = prune,
 };
 
 struct checkpoint_job {

@@ -177,6 +177,28 @@ class AuditTest(Audited):
         one = json.loads(self.biomatch("show", whole, str(first.sequence)).stdout)
         self.assertEqual((one["outcome"], one["sequence"]), ("MATCH", first.sequence))
 
+    def test_pruning(self):
+        """What was exported may go; the rest is proven to follow it."""
+        def prune(head):
+            return self.biomatch("prune", head, "--purpose=office", *self.connection(self.daemon))
+        known = self.lane.enrol("ada", picture(self.ada[0])).receipt
+        old = self.export(name="old")
+        head = json.loads(self.offline("verify", old, "--json").stdout)["head"]
+        for forged in (text_of(known), head[:-1] + ("0" if head[-1] != "0" else "1")):
+            refused = prune(forged)
+            self.assertEqual(refused.returncode, 4)
+            self.assertIn("[checkpoint] (INVALID_ARGUMENT", refused.stderr)
+        self.assertEqual(prune(head).returncode, 0)
+        kept = self.export(name="kept")
+        first = head.split(":")[0]
+        self.assertEqual(self.offline("prove", kept, head, "--first=" + first).returncode, 0)
+        self.assertEqual(self.offline("verify", kept).returncode, 1)
+        self.assertEqual(self.offline("prove", old, text_of(known)).returncode, 0)
+        entries = [audit.AuditEntry.FromString(e) for e in audit.AuditExport.FromString(read(kept)).entries]
+        self.assertEqual(entries[0].sequence, int(first))
+        pruned = [e for e in entries if e.operation == "biomatch.v1.AdminService/PruneAudit"]
+        self.assertEqual([(e.endpoint, e.erased) for e in pruned], [("biomatch://example/test/admin/1", int(first) - 1)])
+
     def test_a_repetition_has_the_first_receipt(self):
         first = self.lane.enrol("ada", picture(self.ada[0]), "once")
         self.assertEqual(self.lane.enrol("ada", picture(self.ada[0]), "once"), first)

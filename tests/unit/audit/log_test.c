@@ -182,14 +182,94 @@ static void test_tampering_in_the_store(void **state)
 	assert_int_equal(chain.next, 5);
 }
 
+static int prune(struct test_log *t, const struct audit_receipt *to, uint64_t max, uint64_t *pruned,
+		 uint64_t *left)
+{
+	struct db_txn txn;
+	int error;
+
+	assert_int_equal(db_begin_write(t->db, &txn), 0);
+	error = audit_prune(&txn, to, max, pruned, left);
+	if (error)
+		db_abort(&txn);
+	else
+		assert_int_equal(db_commit(&txn), 0);
+	return error;
+}
+
+static uint64_t first_of(struct test_log *t)
+{
+	struct db_txn txn;
+	uint64_t first;
+
+	assert_int_equal(db_begin_read(t->db, &txn), 0);
+	assert_int_equal(audit_first(&txn, &first), 0);
+	db_abort(&txn);
+	return first;
+}
+
+/* Only up to a checkpoint, only for who knows it. */
+static void test_pruning_needs_a_checkpoint(void **state)
+{
+	struct test_log *t = *state;
+	struct audit_receipt head, wrong;
+	uint64_t pruned, left;
+
+	assert_int_equal(first_of(t), 0);
+	test_log_fill(t, 20);
+	wrong = head_of(t); /* of an entry that is none */
+	assert_int_equal(prune(t, &wrong, 100, &pruned, &left), BM_EINVAL);
+	head = wrong = test_log_export(t, 1);
+	wrong.hash[31] ^= 1;
+	assert_int_equal(prune(t, &wrong, 100, &pruned, &left), BM_EINVAL);
+	wrong = head;
+	wrong.sequence++;
+	assert_int_equal(prune(t, &wrong, 100, &pruned, &left), BM_EINVAL);
+	assert_int_equal(first_of(t), 1);
+}
+
+/* What is left is a chain that goes on. */
+static void test_pruning(void **state)
+{
+	struct test_log *t = *state;
+	struct audit_verdict verdict;
+	struct audit_receipt head, later;
+	uint64_t pruned, left;
+
+	test_log_fill(t, 20);
+	head = test_log_export(t, 1);
+	assert_int_equal(prune(t, &head, 5, &pruned, &left), 0);
+	assert_int_equal(pruned, 5);
+	assert_int_equal(left, head.sequence - 6);
+	assert_int_equal(first_of(t), 6);
+	assert_int_equal(prune(t, &head, 100, &pruned, &left), 0);
+	assert_int_equal(pruned, head.sequence - 6);
+	assert_int_equal(left, 0);
+	assert_int_equal(prune(t, &head, 100, &pruned, &left), 0);
+	assert_int_equal(pruned, 0);
+	assert_int_equal(first_of(t), head.sequence);
+
+	append(t, "later", &later);
+	assert_int_equal(later.sequence, head.sequence + 1);
+	test_log_export(t, head.sequence);
+	assert_int_equal(test_log_verify(t, head.sequence, &head, &verdict), 0);
+	assert_true(verdict.receipt_found);
+	assert_int_equal(test_log_verify(t, 1, NULL, &verdict), BM_EAUDIT);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, test_log_setup, test_log_teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_entries_form_a_chain), TEST(test_what_is_not_committed_is_not_there),
-		TEST(test_checkpoints),          TEST(test_key_change),
-		TEST(test_no_signing_key),       TEST(test_tampering_in_the_store),
+		TEST(test_entries_form_a_chain),
+		TEST(test_what_is_not_committed_is_not_there),
+		TEST(test_checkpoints),
+		TEST(test_key_change),
+		TEST(test_no_signing_key),
+		TEST(test_tampering_in_the_store),
+		TEST(test_pruning_needs_a_checkpoint),
+		TEST(test_pruning),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
