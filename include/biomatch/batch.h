@@ -7,7 +7,8 @@
  * own, so that bulk work can never turn a lane away. What bounds the wait of a
  * lower class is its items' deadlines.
  *
- * Thread: submit and stat from any; run, drop and ready on the pool's threads.
+ * Thread: submit and stat from any; run, drop and ready on the pool's threads;
+ * take and share only from inside run.
  * Errors: BM_EBUSY when the item's class is full, BM_EDRAIN once closing.
  * Owns: an item belongs to the pool from submit until run or drop is called.
  */
@@ -62,6 +63,22 @@ int batch_pool_open(const struct batch_pool_options *options,
 void batch_pool_close(struct batch_pool *pool);
 
 int batch_pool_submit(struct batch_pool *pool, struct batch_item *item) BM_MUST_CHECK;
+
+/*
+ * Takes up to max more items of the leader's class that are like it, for a run that
+ * serves several at once; those past their deadline stay, to be dropped in their
+ * turn. Returns how many.
+ */
+size_t batch_pool_take(struct batch_pool *pool, const struct batch_item *leader,
+		       bool (*alike)(const struct batch_item *leader,
+				     const struct batch_item *item),
+		       struct batch_item **items, size_t max);
+/*
+ * Runs part(arg) on this thread and at the same time on those of the pool that have
+ * nothing else to do, also those that come free meanwhile; returns when all have
+ * returned. How they divide the work is theirs.
+ */
+void batch_pool_share(struct batch_pool *pool, void (*part)(void *arg), void *arg);
 
 struct batch_stat {
 	size_t waiting;

@@ -77,6 +77,11 @@ int db_stat(struct db *db, struct db_stat *out) BM_MUST_CHECK;
 
 int db_begin_read(struct db *db, struct db_txn *txn) BM_MUST_CHECK;
 int db_begin_write(struct db *db, struct db_txn *txn) BM_MUST_CHECK;
+/*
+ * A second read transaction on the state that an open one sees, for a thread that
+ * helps the other's and ends first; never waits. BM_EBUSY when there is a newer state.
+ */
+int db_begin_beside(const struct db_txn *view, struct db_txn *txn) BM_MUST_CHECK;
 /* A transaction inside a write transaction: undone alone, committed into it. */
 int db_begin_nested(struct db_txn *parent, struct db_txn *txn) BM_MUST_CHECK;
 /*

@@ -87,7 +87,13 @@ struct gallery_candidate {
 	char encounter[GALLERY_ENCOUNTER_MAX + 1];
 };
 
-/* One search. */
+struct gallery_result {
+	struct gallery_candidate *candidates; /* best first; ties by older row first */
+	size_t n;
+	uint64_t compared; /* rows scored */
+};
+
+/* One search and what came of it. */
 struct gallery_search {
 	const float *probe; /* unit length, as the model gave it */
 	size_t dim;
@@ -98,15 +104,25 @@ struct gallery_search {
 	const char *other_than;              /* leaves out this subject; NULL for none */
 	uint64_t from_row;                   /* only rows at or above it; 0 for all */
 	bool fast;                           /* CODE_FAST instead of CODE_CERTIFIED */
-	/* Polled between segments; a true ends the search with BM_ECANCELLED. */
+	/* Polled between segments, from any thread; a true ends the search with BM_ECANCELLED. */
 	bool (*stop)(void *ctx);
 	void *stop_ctx;
+	struct arena *arena; /* its own: of the result and what is worked out for it */
+
+	int error;
+	struct gallery_result result; /* where error is 0 */
 };
 
-struct gallery_result {
-	struct gallery_candidate *candidates; /* best first; ties by older row first */
-	size_t n;
-	uint64_t compared; /* rows scored */
+/* Searches that may go through a gallery in one pass. */
+#define GALLERY_MAX_SEARCHES 16
+
+/*
+ * Threads that help with a pass: share runs part(arg) on this thread and on any others,
+ * at the same time, and returns when all have returned.
+ */
+struct gallery_crew {
+	void (*share)(void *ctx, void (*part)(void *arg), void *arg);
+	void *ctx;
 };
 
 /*
@@ -152,12 +168,13 @@ int gallery_sample(struct gallery_snapshot *snapshot, const struct gallery_info 
 		   float *scores, size_t max, size_t *n) BM_MUST_CHECK;
 
 /*
- * Exhaustive search of one gallery: exactly the subjects whose best reference
- * reaches the threshold, the best max_candidates of them. Results are in arena.
+ * Exhaustive searches of one gallery in one pass: for each exactly the subjects
+ * whose best reference reaches its threshold, the best max_candidates of them. crew is NULL
+ * for this thread alone. What came of each is in its error and result.
  */
-int gallery_identify(struct gallery_snapshot *snapshot, const struct gallery_info *gallery,
-		     const struct gallery_search *search, struct arena *arena,
-		     struct gallery_result *result) BM_MUST_CHECK;
+void gallery_identify(struct gallery_snapshot *snapshot, const struct gallery_info *gallery,
+		      struct gallery_search *const *searches, size_t m,
+		      const struct gallery_crew *crew);
 
 enum gallery_change_kind {
 	GALLERY_CREATE,           /* gallery */
@@ -194,9 +211,8 @@ int gallery_apply(struct gallery_store *store, struct db_txn *txn,
  * Searches inside the write transaction, for the duplicate check: sees every
  * change applied before. Same contract as gallery_identify.
  */
-int gallery_identify_in(struct gallery_store *store, struct db_txn *txn,
-			const struct gallery_search *search, const char *gallery,
-			struct arena *arena, struct gallery_result *result) BM_MUST_CHECK;
+void gallery_identify_in(struct gallery_store *store, struct db_txn *txn, const char *gallery,
+			 struct gallery_search *search);
 
 /*
  * One bounded step of upkeep: seals a full run of tail rows, or moves the rows

@@ -26,12 +26,23 @@ struct batch_thread {
 	int64_t pause_ns; /* 0 while ready */
 };
 
+/* Work that one thread lets the idle ones join; on that thread's stack. */
+struct shared {
+	void (*work)(void *arg);
+	void *arg;
+	unsigned joined; /* threads inside, but for the first */
+	bool open;       /* for more to join */
+	struct shared *next;
+};
+
 struct batch_pool {
 	struct batch_pool_options options;
 	pthread_mutex_t lock; /* all below, but for the threads' own fields */
 	pthread_cond_t work;  /* an item came, or the end */
 	pthread_cond_t pause; /* the end, for threads that are not ready */
 	pthread_cond_t begun; /* a thread has run start */
+	pthread_cond_t alone; /* the last thread that joined shared work left it */
+	struct shared *shared;
 	struct queue queues[BATCH_PRIORITIES];
 	unsigned starting, running, busy, unready;
 	int start_error; /* the first */
@@ -187,6 +198,30 @@ static bool make_ready(struct batch_thread *thread)
 	return false;
 }
 
+/* Under the lock, let go of during the work. */
+static void join(struct batch_pool *pool, struct shared *shared)
+{
+	shared->joined++;
+	pool->busy++;
+	pthread_mutex_unlock(&pool->lock);
+	shared->work(shared->arg);
+	pthread_mutex_lock(&pool->lock);
+	pool->busy--;
+	/* What is over is over for all: nobody need join any more. */
+	shared->open = false;
+	if (!--shared->joined)
+		pthread_cond_broadcast(&pool->alone);
+}
+
+static struct shared *next_shared(const struct batch_pool *pool)
+{
+	struct shared *shared = pool->shared;
+
+	while (shared && !shared->open)
+		shared = shared->next;
+	return shared;
+}
+
 /* Under the lock, let go of while an item runs. */
 static void work(struct batch_thread *thread)
 {
@@ -194,6 +229,7 @@ static void work(struct batch_thread *thread)
 
 	for (;;) {
 		struct batch_item *item;
+		struct shared *shared;
 
 		if (!make_ready(thread)) {
 			if (pool->closing)
@@ -201,6 +237,11 @@ static void work(struct batch_thread *thread)
 			continue;
 		}
 		item = take_next(pool);
+		shared = item ? NULL : next_shared(pool);
+		if (shared) {
+			join(pool, shared);
+			continue;
+		}
 		if (!item) {
 			if (pool->closing)
 				return;
@@ -261,6 +302,7 @@ static void *thread_main(void *arg)
 
 static void pool_free(struct batch_pool *pool)
 {
+	pthread_cond_destroy(&pool->alone);
 	pthread_cond_destroy(&pool->begun);
 	pthread_cond_destroy(&pool->pause);
 	pthread_cond_destroy(&pool->work);
@@ -282,6 +324,7 @@ static struct batch_pool *pool_new(const struct batch_pool_options *options)
 	pthread_mutex_init(&pool->lock, NULL);
 	pthread_cond_init(&pool->work, NULL);
 	pthread_cond_init(&pool->begun, NULL);
+	pthread_cond_init(&pool->alone, NULL);
 	pthread_condattr_init(&monotonic);
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	pthread_cond_init(&pool->pause, &monotonic);
@@ -351,6 +394,45 @@ int batch_pool_submit(struct batch_pool *pool, struct batch_item *item)
 	}
 	pthread_mutex_unlock(&pool->lock);
 	return error;
+}
+
+size_t batch_pool_take(struct batch_pool *pool, const struct batch_item *leader,
+		       bool (*alike)(const struct batch_item *leader,
+				     const struct batch_item *item),
+		       struct batch_item **items, size_t max)
+{
+	struct queue *q = &pool->queues[leader->priority];
+	size_t n = 0;
+
+	pthread_mutex_lock(&pool->lock);
+	for (struct batch_item **link = &q->head; n < max && *link;) {
+		if (!given_up(pool, *link) && alike(leader, *link))
+			items[n++] = queue_take(q, link);
+		else
+			link = &(*link)->next;
+	}
+	pthread_mutex_unlock(&pool->lock);
+	return n;
+}
+
+void batch_pool_share(struct batch_pool *pool, void (*part)(void *arg), void *arg)
+{
+	struct shared shared = {.work = part, .arg = arg, .open = true}, **link;
+
+	pthread_mutex_lock(&pool->lock);
+	shared.next = pool->shared;
+	pool->shared = &shared;
+	if (pool->busy < pool->running)
+		pthread_cond_broadcast(&pool->work);
+	pthread_mutex_unlock(&pool->lock);
+	part(arg);
+	pthread_mutex_lock(&pool->lock);
+	for (link = &pool->shared; *link != &shared;)
+		link = &(*link)->next;
+	*link = shared.next;
+	while (shared.joined)
+		pthread_cond_wait(&pool->alone, &pool->lock);
+	pthread_mutex_unlock(&pool->lock);
 }
 
 void batch_pool_stat(struct batch_pool *pool, struct batch_stat *out)

@@ -109,9 +109,9 @@ static int open_store(struct daemon *d, char message[DAEMON_MESSAGE_LEN])
 		.max_group = conf->store.max_group,
 	};
 	char reason[256] = "";
-	int error =
-		db_open(conf->store.path, conf->store.map_size,
-			conf->match.readers + conf->match.scanners + SPARE_READERS, &d->db, reason);
+	int error = db_open(conf->store.path, conf->store.map_size,
+			    conf->match.readers + 2 * conf->match.scanners + SPARE_READERS, &d->db,
+			    reason);
 
 	if (error) {
 		snprintf(message, DAEMON_MESSAGE_LEN, "%s",

@@ -332,14 +332,12 @@ int db_stat(struct db *db, struct db_stat *out)
 	return 0;
 }
 
+/* A transaction of a user, or inside that of one. */
 static int begin(struct db *db, MDB_txn *parent, unsigned flags, struct db_txn *txn)
 {
 	MDB_txn *handle;
-	int rc;
+	int rc = mdb_txn_begin(db->env, parent, flags, &handle);
 
-	if (!parent)
-		enter(db);
-	rc = mdb_txn_begin(db->env, parent, flags, &handle);
 	*txn = (struct db_txn){.db = db, .writes = !(flags & MDB_RDONLY)};
 	if (rc) {
 		if (!parent)
@@ -353,7 +351,25 @@ static int begin(struct db *db, MDB_txn *parent, unsigned flags, struct db_txn *
 
 int db_begin_read(struct db *db, struct db_txn *txn)
 {
+	enter(db);
 	return begin(db, NULL, MDB_RDONLY, txn);
+}
+
+int db_begin_beside(const struct db_txn *view, struct db_txn *txn)
+{
+	struct db *db = view->db;
+	int error;
+
+	/* While the other is open the map stays where it is, so this need not wait as others do. */
+	pthread_mutex_lock(&db->lock);
+	db->users++;
+	pthread_mutex_unlock(&db->lock);
+	error = begin(db, NULL, MDB_RDONLY, txn);
+	if (!error && mdb_txn_id(txn->handle) != mdb_txn_id(view->handle)) {
+		db_abort(txn);
+		error = BM_EBUSY;
+	}
+	return error;
 }
 
 int db_begin_write(struct db *db, struct db_txn *txn)
@@ -362,6 +378,7 @@ int db_begin_write(struct db *db, struct db_txn *txn)
 		*txn = (struct db_txn){.db = db, .error = BM_EREADONLY};
 		return BM_EREADONLY;
 	}
+	enter(db);
 	return begin(db, NULL, 0, txn);
 }
 

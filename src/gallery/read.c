@@ -168,21 +168,21 @@ int gallery_verify(struct gallery_snapshot *snapshot, const struct gallery_info 
 	return error;
 }
 
-int gallery_identify(struct gallery_snapshot *snapshot, const struct gallery_info *gallery,
-		     const struct gallery_search *search, struct arena *arena,
-		     struct gallery_result *result)
+void gallery_identify(struct gallery_snapshot *snapshot, const struct gallery_info *gallery,
+		      struct gallery_search *const *searches, size_t m,
+		      const struct gallery_crew *crew)
 {
 	struct gallery_record record = record_of(gallery);
 
-	return search_rows(snapshot->store, &snapshot->txn, &record, search, arena, result);
+	search_rows(snapshot->store, &snapshot->txn, &record, searches, m, crew);
 }
 
-int gallery_identify_in(struct gallery_store *store, struct db_txn *txn,
-			const struct gallery_search *search, const char *gallery,
-			struct arena *arena, struct gallery_result *result)
+void gallery_identify_in(struct gallery_store *store, struct db_txn *txn, const char *gallery,
+			 struct gallery_search *search)
 {
 	struct gallery_record record;
-	int error = record_find(txn, gallery, &record);
 
-	return error ? error : search_rows(store, txn, &record, search, arena, result);
+	search->error = record_find(txn, gallery, &record);
+	if (!search->error)
+		search_rows(store, txn, &record, &search, 1, NULL);
 }

@@ -1,63 +1,52 @@
 #include <assert.h>
+#include <stdatomic.h>
+#include <stdlib.h>
 
 #include "biomatch/score.h"
+#include "hits.h"
 #include "store.h"
 
-/* A row that is among the best so far. */
-struct hit {
-	float score;
-	uint64_t row;
-	uint8_t subject[KEYS_PSEUDONYM_LEN];
-};
+_Static_assert(GALLERY_MAX_SEARCHES <= CODE_MAX_PROBES, "a scan takes every search of a pass");
 
-/* One search under way. */
-struct scan {
-	struct db_txn *txn;
-	const struct gallery_record *gallery;
-	const struct gallery_search *search;
-	const float *probe; /* rotated */
+/* One search of a pass: what it asks for, turned into what rows hold. */
+struct seek {
+	struct gallery_search *search;
+	float *probe; /* rotated */
+	struct code_probe *coded;
 	uint64_t *types, *sites;
 	uint8_t (*subjects)[KEYS_PSEUDONYM_LEN];
 	uint8_t other_than[KEYS_PSEUDONYM_LEN];
-	struct hit *hits; /* best first, one for a subject */
-	size_t n_hits;
-	uint64_t compared;
-	struct code_query query;
-	uint16_t rows[SEGMENT_ROWS];
+	atomic_bool stopped;
+	struct hits best;  /* under the pass's lock */
+	uint64_t compared; /* under the pass's lock */
 };
 
-/* What a score must reach to matter: a tie with the last of a full list does not. */
-static bool matters(const struct scan *scan, float score)
-{
-	if (scan->n_hits == scan->search->max_candidates)
-		return score > scan->hits[scan->n_hits - 1].score;
-	return score >= scan->search->threshold;
-}
+/* Searches that go through a gallery together, on one or more threads. */
+struct pass {
+	struct gallery_store *store;
+	const struct gallery_record *gallery;
+	const struct db_txn *view; /* the state of the store that all search */
+	struct seek *seeks[GALLERY_MAX_SEARCHES];
+	size_t m;
+	uint64_t first_row;   /* that any of them asks for */
+	pthread_mutex_t lock; /* all below */
+	struct db_txn *txn;   /* view, for the thread that comes first */
+	bool tail_taken;
+	uint64_t next_row; /* segments from here on are still to be searched */
+	int error;
+};
 
-/*
- * Keeps the best row of each of the best subjects. Rows come in ascending
- * order, so of equal scores the one that is there stays in front.
- */
-static void offer(struct scan *scan, const struct row_facts *facts, float score)
-{
-	size_t from, to = 0;
-
-	for (from = 0; from < scan->n_hits; from++) {
-		if (!memcmp(scan->hits[from].subject, facts->subject, KEYS_PSEUDONYM_LEN))
-			break;
-	}
-	if (from < scan->n_hits && scan->hits[from].score >= score)
-		return;
-	if (from == scan->n_hits && scan->n_hits < scan->search->max_candidates)
-		scan->n_hits++;
-	else if (from == scan->n_hits)
-		from--;
-	while (to < from && scan->hits[to].score >= score)
-		to++;
-	memmove(&scan->hits[to + 1], &scan->hits[to], (from - to) * sizeof(*scan->hits));
-	scan->hits[to] = (struct hit){.score = score, .row = facts->row};
-	memcpy(scan->hits[to].subject, facts->subject, KEYS_PSEUDONYM_LEN);
-}
+/* One thread's part of a pass. */
+struct scan {
+	struct pass *pass;
+	struct db_txn *txn;
+	size_t m; /* seeks that have not been stopped */
+	struct seek *seeks[GALLERY_MAX_SEARCHES];
+	struct code_query queries[GALLERY_MAX_SEARCHES];
+	struct hits best[GALLERY_MAX_SEARCHES];
+	uint64_t compared;
+	struct segment segment;
+};
 
 static bool among(const uint64_t *list, size_t n, uint64_t value)
 {
@@ -68,85 +57,81 @@ static bool among(const uint64_t *list, size_t n, uint64_t value)
 	return !n;
 }
 
-static bool subject_wanted(const struct scan *scan, const uint8_t *subject)
+static bool subject_wanted(const struct seek *seek, const uint8_t *subject)
 {
-	const struct gallery_filter *filter = scan->search->filter;
+	const struct gallery_filter *filter = seek->search->filter;
 
-	if (scan->search->other_than && !memcmp(scan->other_than, subject, KEYS_PSEUDONYM_LEN))
+	if (seek->search->other_than && !memcmp(seek->other_than, subject, KEYS_PSEUDONYM_LEN))
 		return false;
 	if (!filter || !filter->n_subjects)
 		return true;
 	for (size_t i = 0; i < filter->n_subjects; i++) {
-		if (!memcmp(scan->subjects[i], subject, KEYS_PSEUDONYM_LEN))
+		if (!memcmp(seek->subjects[i], subject, KEYS_PSEUDONYM_LEN))
 			return true;
 	}
 	return false;
 }
 
 /* Whether a row is to be searched at all; asked only of rows whose score matters. */
-static bool wanted(const struct scan *scan, const struct row_facts *facts)
+static bool wanted(const struct seek *seek, const struct row_facts *facts)
 {
-	const struct gallery_filter *filter = scan->search->filter;
+	const struct gallery_filter *filter = seek->search->filter;
 
-	if (facts->expires_ms <= scan->search->now_ms || facts->row < scan->search->from_row ||
-	    !subject_wanted(scan, facts->subject))
+	if (facts->expires_ms <= seek->search->now_ms || facts->row < seek->search->from_row ||
+	    !subject_wanted(seek, facts->subject))
 		return false;
 	if (!filter)
 		return true;
-	return among(scan->types, filter->n_types, facts->type) &&
-	       among(scan->sites, filter->n_sites, facts->site) &&
+	return among(seek->types, filter->n_types, facts->type) &&
+	       among(seek->sites, filter->n_sites, facts->site) &&
 	       facts->captured_ms >= filter->captured_from_ms &&
 	       facts->captured_ms < filter->captured_before_ms;
 }
 
-static int consider(struct scan *scan, const struct row_facts *facts, const float *floats,
-		    float score)
+/* A row whose score is known. */
+static int consider(struct scan *scan, size_t i, const struct row_facts *facts, const float *floats)
 {
+	size_t dim = scan->pass->gallery->dim;
+	struct hit hit = {.score = score_dot(floats, scan->seeks[i]->probe, dim),
+			  .row = facts->row};
 	int error;
 
-	if (!matters(scan, score))
+	if (!hits_want(&scan->best[i], hit.score, hit.row))
 		return 0;
 	/* Damaged facts could hide a face behind a filter. */
 	error = facts_verify(facts);
-	if (error || !wanted(scan, facts))
+	if (error || !wanted(scan->seeks[i], facts))
 		return error;
-	error = row_verify(facts, floats, scan->gallery->dim);
-	if (!error)
-		offer(scan, facts, score);
-	return error;
-}
-
-/* The lowest score that matters now. */
-static float bar_of(const struct scan *scan)
-{
-	return scan->n_hits == scan->search->max_candidates ? scan->hits[scan->n_hits - 1].score
-							    : scan->search->threshold;
+	error = row_verify(facts, floats, dim);
+	if (error)
+		return error;
+	memcpy(hit.subject, facts->subject, KEYS_PSEUDONYM_LEN);
+	hits_offer(&scan->best[i], &hit);
+	return 0;
 }
 
 /* Scores from their floats the rows whose codes say that they may matter. */
-static int rescore(struct scan *scan, const struct segment *segment)
+static int rescore(struct scan *scan, size_t i)
 {
-	size_t dim = scan->gallery->dim;
+	const struct gallery_record *gallery = scan->pass->gallery;
+	const struct code_query *query = &scan->queries[i];
 	uint32_t part = UINT32_MAX;
 	const float *floats = NULL;
+	int error = 0;
 
-	for (size_t i = 0; i < scan->query.n; i++) {
-		uint32_t at = scan->query.rows[i];
-		const float *row;
-		int error;
+	for (size_t r = 0; !error && r < query->n; r++) {
+		uint32_t at = query->rows[r];
 
 		if (part != at / PART_ROWS) {
 			part = at / PART_ROWS;
-			floats = segment_part(scan->txn, scan->gallery, segment, part);
+			floats = segment_part(scan->txn, gallery, &scan->segment, part);
 			if (!floats)
 				return scan->txn->error;
 		}
-		row = floats + (size_t)(at % PART_ROWS) * dim;
-		error = consider(scan, &segment->facts[at], row, score_dot(row, scan->probe, dim));
-		if (error)
-			return error;
+		error = consider(scan, i, &scan->segment.facts[at],
+				 floats + (size_t)(at % PART_ROWS) * gallery->dim);
 	}
-	return 0;
+	return error;
 }
 
 static void take_all_rows(struct code_query *query, const struct segment *segment)
@@ -158,46 +143,78 @@ static void take_all_rows(struct code_query *query, const struct segment *segmen
 	}
 }
 
-static int scan_segment(struct scan *scan, const struct segment *segment)
+static int scan_segment(struct scan *scan)
 {
+	const struct segment *segment = &scan->segment;
 	struct code_segment codes;
+	bool coded;
+	int error = 0;
 
 	if (!segment->head.live)
 		return 0;
-	if (segment_codes(scan->txn, scan->gallery, segment, &codes)) {
-		scan->query.bar = bar_of(scan);
-		code_scan(&codes, &scan->query, 1);
-	} else {
-		take_all_rows(&scan->query, segment);
-	}
+	coded = segment_codes(scan->txn, scan->pass->gallery, segment, &codes);
 	if (scan->txn->error)
 		return scan->txn->error;
+	for (size_t i = 0; i < scan->m; i++) {
+		scan->queries[i].bar = hits_bar(&scan->best[i]);
+		if (!coded)
+			take_all_rows(&scan->queries[i], segment);
+	}
+	if (coded)
+		code_scan(&codes, scan->queries, scan->m);
 	scan->compared += segment->head.live;
-	return rescore(scan, segment);
+	for (size_t i = 0; !error && i < scan->m; i++)
+		error = rescore(scan, i);
+	return error;
+}
+
+/* The next segment that no thread has taken yet. */
+static bool take_segment(struct scan *scan)
+{
+	struct pass *pass = scan->pass;
+	bool ok;
+
+	pthread_mutex_lock(&pass->lock);
+	ok = !pass->error &&
+	     segment_at_or_after(scan->txn, pass->gallery, pass->next_row, &scan->segment);
+	if (ok)
+		pass->next_row = scan->segment.head.last_row + 1;
+	pthread_mutex_unlock(&pass->lock);
+	return ok;
+}
+
+/* Goes on without the searches that nobody waits for any more. */
+static bool still_asked(struct scan *scan)
+{
+	for (size_t i = 0; i < scan->m;) {
+		const struct gallery_search *search = scan->seeks[i]->search;
+
+		if (!search->stop || !search->stop(search->stop_ctx)) {
+			i++;
+			continue;
+		}
+		atomic_store(&scan->seeks[i]->stopped, true);
+		scan->m--;
+		scan->seeks[i] = scan->seeks[scan->m];
+		scan->queries[i] = scan->queries[scan->m];
+		scan->best[i] = scan->best[scan->m];
+	}
+	return scan->m > 0;
 }
 
 static int scan_segments(struct scan *scan)
 {
-	uint64_t row = scan->search->from_row;
-	struct segment segment;
+	int error = 0;
 
-	while (segment_at_or_after(scan->txn, scan->gallery, row, &segment)) {
-		int error;
-
-		if (scan->search->stop && scan->search->stop(scan->search->stop_ctx))
-			return BM_ECANCELLED;
-		error = scan_segment(scan, &segment);
-		if (error)
-			return error;
-		row = segment.head.last_row + 1;
-	}
-	return scan->txn->error;
+	while (!error && still_asked(scan) && take_segment(scan))
+		error = scan_segment(scan);
+	return error ? error : scan->txn->error;
 }
 
 static int scan_tail(struct scan *scan)
 {
-	struct record_key key = row_key(scan->gallery->id, scan->search->from_row);
-	size_t dim = scan->gallery->dim;
+	const struct gallery_record *gallery = scan->pass->gallery;
+	struct record_key key = row_key(gallery->id, scan->pass->first_row);
 	struct bytes found, value;
 	struct db_cursor cursor;
 	int error = 0;
@@ -205,19 +222,119 @@ static int scan_tail(struct scan *scan)
 
 	db_cursor_open(scan->txn, DB_TAIL, &cursor);
 	more = db_cursor_seek(&cursor, key_bytes(&key), &found, &value);
-	for (; !error && more && key_in_gallery(found, scan->gallery->id);
+	for (; !error && more && key_in_gallery(found, gallery->id);
 	     more = db_cursor_next(&cursor, &found, &value)) {
 		struct row row;
 
-		error = tail_row_parse(value, dim, &row);
-		if (error)
-			break;
+		error = tail_row_parse(value, gallery->dim, &row);
 		scan->compared++;
-		error = consider(scan, &row.facts, row.floats,
-				 score_dot(row.floats, scan->probe, dim));
+		for (size_t i = 0; !error && i < scan->m; i++)
+			error = consider(scan, i, &row.facts, row.floats);
 	}
 	db_cursor_close(&cursor);
 	return error ? error : scan->txn->error;
+}
+
+static void free_scan(struct scan *scan)
+{
+	if (!scan)
+		return;
+	for (size_t i = 0; i < scan->pass->m; i++) {
+		free(scan->queries[i].rows);
+		free(scan->best[i].list);
+	}
+	free(scan);
+}
+
+static struct scan *new_scan(struct pass *pass)
+{
+	struct scan *scan = calloc(1, sizeof(*scan));
+	bool ok = scan;
+
+	if (!scan)
+		return NULL;
+	scan->pass = pass;
+	scan->m = pass->m;
+	for (size_t i = 0; i < pass->m; i++) {
+		struct seek *seek = pass->seeks[i];
+		uint16_t *rows = malloc(SEGMENT_ROWS * sizeof(*rows));
+
+		scan->seeks[i] = seek;
+		scan->queries[i] = (struct code_query){
+			.probe = seek->coded,
+			.mode = seek->search->fast ? CODE_FAST : CODE_CERTIFIED,
+			.rows = rows,
+		};
+		scan->best[i] = (struct hits){
+			.list = calloc(seek->best.max, sizeof(struct hit)),
+			.max = seek->best.max,
+			.threshold = seek->best.threshold,
+		};
+		ok = ok && rows && scan->best[i].list;
+	}
+	if (!ok) {
+		free_scan(scan);
+		return NULL;
+	}
+	return scan;
+}
+
+static void merge(struct scan *scan)
+{
+	for (size_t i = 0; i < scan->m; i++) {
+		scan->seeks[i]->compared += scan->compared;
+		for (size_t h = 0; h < scan->best[i].n; h++)
+			hits_offer(&scan->seeks[i]->best, &scan->best[i].list[h]);
+	}
+}
+
+static int search_part(struct pass *pass, struct db_txn *txn)
+{
+	struct scan *scan = new_scan(pass);
+	bool tail;
+	int error = 0;
+
+	if (!scan)
+		return BM_ENOMEM;
+	scan->txn = txn;
+	pthread_mutex_lock(&pass->lock);
+	tail = !pass->tail_taken;
+	pass->tail_taken = true;
+	pthread_mutex_unlock(&pass->lock);
+	if (tail && still_asked(scan))
+		error = scan_tail(scan);
+	if (!error)
+		error = scan_segments(scan);
+	pthread_mutex_lock(&pass->lock);
+	merge(scan);
+	pthread_mutex_unlock(&pass->lock);
+	free_scan(scan);
+	return error;
+}
+
+/* One thread's part, whichever thread it is: the first takes the pass's transaction. */
+static void take_part(void *arg)
+{
+	struct pass *pass = arg;
+	struct db_txn *txn, own;
+	int error = 0;
+
+	pthread_mutex_lock(&pass->lock);
+	txn = pass->txn;
+	pass->txn = NULL;
+	pthread_mutex_unlock(&pass->lock);
+	if (txn) {
+		error = search_part(pass, txn);
+	} else if (!db_begin_beside(pass->view, &own)) {
+		error = search_part(pass, &own);
+		db_abort(&own);
+	}
+	if (!error)
+		return;
+	pthread_mutex_lock(&pass->lock);
+	if (!pass->error)
+		pass->error = error;
+	pthread_mutex_unlock(&pass->lock);
 }
 
 static uint64_t *text_sums(struct arena *arena, const char *const *texts, size_t n)
@@ -230,35 +347,37 @@ static uint64_t *text_sums(struct arena *arena, const char *const *texts, size_t
 }
 
 /* Filters are turned into what rows hold: checksums of texts, pseudonyms. */
-static int prepare_filter(struct scan *scan, struct gallery_store *store, struct arena *arena)
+static int prepare_filter(const struct pass *pass, struct seek *seek)
 {
-	const struct gallery_filter *filter = scan->search->filter;
+	const struct gallery_search *search = seek->search;
+	const struct gallery_filter *filter = search->filter;
+	struct arena *arena = search->arena;
 	int error = 0;
 
-	if (scan->search->other_than)
-		error = subject_pseudonym(store, scan->gallery->id, scan->search->other_than,
-					  scan->other_than);
+	if (search->other_than)
+		error = subject_pseudonym(pass->store, pass->gallery->id, search->other_than,
+					  seek->other_than);
 	if (error || !filter)
 		return error;
-	scan->types = text_sums(arena, filter->types, filter->n_types);
-	scan->sites = text_sums(arena, filter->sites, filter->n_sites);
-	scan->subjects = arena_alloc(arena, (filter->n_subjects + 1) * sizeof(*scan->subjects));
-	if (!scan->types || !scan->sites || !scan->subjects)
+	seek->types = text_sums(arena, filter->types, filter->n_types);
+	seek->sites = text_sums(arena, filter->sites, filter->n_sites);
+	seek->subjects = arena_alloc(arena, (filter->n_subjects + 1) * sizeof(*seek->subjects));
+	if (!seek->types || !seek->sites || !seek->subjects)
 		return BM_ENOMEM;
 	for (size_t i = 0; !error && i < filter->n_subjects; i++)
-		error = subject_pseudonym(store, scan->gallery->id, filter->subjects[i],
-					  scan->subjects[i]);
+		error = subject_pseudonym(pass->store, pass->gallery->id, filter->subjects[i],
+					  seek->subjects[i]);
 	return error;
 }
 
-static int resolve(struct gallery_store *store, const struct scan *scan, const struct hit *hit,
+static int resolve(const struct pass *pass, struct db_txn *txn, const struct hit *hit,
 		   struct gallery_candidate *out)
 {
 	struct subject subject;
-	int error = subject_read(scan->txn, scan->gallery->id, hit->subject, &subject);
+	int error = subject_read(txn, pass->gallery->id, hit->subject, &subject);
 
 	if (!error)
-		error = subject_name(store, scan->txn, scan->gallery->id, hit->subject,
+		error = subject_name(pass->store, txn, pass->gallery->id, hit->subject,
 				     out->subject);
 	if (error)
 		return error == BM_ENOREFERENCE ? BM_ECORRUPT : error;
@@ -272,50 +391,88 @@ static int resolve(struct gallery_store *store, const struct scan *scan, const s
 	return BM_ECORRUPT;
 }
 
-static int resolve_all(struct gallery_store *store, const struct scan *scan, struct arena *arena,
-		       struct gallery_result *result)
+static int finish(const struct pass *pass, struct db_txn *txn, struct seek *seek)
 {
-	int error = 0;
+	struct gallery_result *result = &seek->search->result;
+	int error = pass->error;
 
-	result->compared = scan->compared;
-	result->candidates = arena_alloc(arena, (scan->n_hits + 1) * sizeof(*result->candidates));
+	if (!error && atomic_load(&seek->stopped))
+		error = BM_ECANCELLED;
+	if (error)
+		return error;
+	*result = (struct gallery_result){.compared = seek->compared};
+	result->candidates =
+		arena_alloc(seek->search->arena, (seek->best.n + 1) * sizeof(*result->candidates));
 	if (!result->candidates)
 		return BM_ENOMEM;
-	for (result->n = 0; !error && result->n < scan->n_hits; result->n++)
-		error = resolve(store, scan, &scan->hits[result->n],
+	for (; !error && result->n < seek->best.n; result->n++)
+		error = resolve(pass, txn, &seek->best.list[result->n],
 				&result->candidates[result->n]);
 	return error;
 }
 
-int search_rows(struct gallery_store *store, struct db_txn *txn,
-		const struct gallery_record *gallery, const struct gallery_search *search,
-		struct arena *arena, struct gallery_result *result)
+static int prepare(struct pass *pass, struct seek *seek)
 {
-	float *probe = arena_alloc(arena, gallery->dim * sizeof(*probe));
-	struct code_probe *coded = arena_alloc(arena, sizeof(*coded));
-	struct scan *scan = arena_alloc(arena, sizeof(*scan));
-	int error = record_fits(store, gallery, search->dim);
+	const struct gallery_search *search = seek->search;
+	size_t dim = pass->gallery->dim;
+	int error = record_fits(pass->store, pass->gallery, search->dim);
 
 	assert(search->max_candidates >= 1 && search->max_candidates <= GALLERY_MAX_CANDIDATES);
 	if (error)
 		return error;
-	if (!probe || !coded || !scan)
+	seek->probe = arena_alloc(search->arena, dim * sizeof(*seek->probe));
+	seek->coded = arena_alloc(search->arena, sizeof(*seek->coded));
+	seek->best = (struct hits){
+		.list = arena_alloc(search->arena, search->max_candidates * sizeof(struct hit)),
+		.max = search->max_candidates,
+		.threshold = search->threshold,
+	};
+	if (!seek->probe || !seek->coded || !seek->best.list)
 		return BM_ENOMEM;
-	*scan = (struct scan){.txn = txn, .gallery = gallery, .search = search, .probe = probe};
-	scan->query = (struct code_query){.probe = coded,
-					  .mode = search->fast ? CODE_FAST : CODE_CERTIFIED,
-					  .rows = scan->rows};
-	scan->hits = arena_alloc(arena, (search->max_candidates + 1) * sizeof(*scan->hits));
-	if (!scan->hits)
-		return BM_ENOMEM;
-	error = rotation_apply(store, gallery->id, search->probe, gallery->dim, probe);
+	error = rotation_apply(pass->store, pass->gallery->id, search->probe, dim, seek->probe);
 	if (error)
 		return error;
-	code_probe_init(coded, probe, gallery->dim);
-	error = prepare_filter(scan, store, arena);
-	if (!error)
-		error = scan_segments(scan);
-	if (!error)
-		error = scan_tail(scan);
-	return error ? error : resolve_all(store, scan, arena, result);
+	code_probe_init(seek->coded, seek->probe, dim);
+	return prepare_filter(pass, seek);
+}
+
+/* Takes a search into the pass, unless it cannot be made. */
+static void add(struct pass *pass, struct gallery_search *search)
+{
+	struct seek *seek = arena_alloc(search->arena, sizeof(*seek));
+
+	search->error = BM_ENOMEM;
+	if (!seek)
+		return;
+	seek->search = search;
+	search->error = prepare(pass, seek);
+	if (search->error)
+		return;
+	pass->seeks[pass->m++] = seek;
+	if (search->from_row < pass->first_row)
+		pass->first_row = search->from_row;
+}
+
+void search_rows(struct gallery_store *store, struct db_txn *txn,
+		 const struct gallery_record *gallery, struct gallery_search *const *searches,
+		 size_t m, const struct gallery_crew *crew)
+{
+	struct pass pass = {.store = store,
+			    .gallery = gallery,
+			    .view = txn,
+			    .txn = txn,
+			    .lock = PTHREAD_MUTEX_INITIALIZER,
+			    .first_row = UINT64_MAX};
+
+	assert(m > 0 && m <= GALLERY_MAX_SEARCHES);
+	for (size_t i = 0; i < m; i++)
+		add(&pass, searches[i]);
+	pass.next_row = pass.first_row;
+	if (pass.m && crew)
+		crew->share(crew->ctx, take_part, &pass);
+	else if (pass.m)
+		take_part(&pass);
+	for (size_t i = 0; i < pass.m; i++)
+		pass.seeks[i]->search->error = finish(&pass, txn, pass.seeks[i]);
+	pthread_mutex_destroy(&pass.lock);
 }

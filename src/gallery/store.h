@@ -126,8 +126,8 @@ int segment_empty(struct gallery_store *store, struct db_txn *txn, struct galler
 void segments_drop(struct db_txn *txn, const struct gallery_record *gallery);
 
 /* gallery_identify over any transaction. */
-int search_rows(struct gallery_store *store, struct db_txn *txn,
-		const struct gallery_record *gallery, const struct gallery_search *search,
-		struct arena *arena, struct gallery_result *result) BM_MUST_CHECK;
+void search_rows(struct gallery_store *store, struct db_txn *txn,
+		 const struct gallery_record *gallery, struct gallery_search *const *searches,
+		 size_t m, const struct gallery_crew *crew);
 
 #endif

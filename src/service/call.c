@@ -295,7 +295,7 @@ void call_advance(struct service_call *call, enum call_pool here, struct facewor
 		enum call_pool pool = step->pool;
 		int result;
 
-		if (pool == CALL_SCAN && !call->searches)
+		if (pool == CALL_SCAN && !call->search)
 			continue;
 		if (pool == CALL_FACE && !call->has_picture)
 			pool = CALL_READ;

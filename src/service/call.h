@@ -66,6 +66,8 @@ struct policy_ref {
 	atomic_uint refs;
 };
 
+struct search;
+
 struct call_times {
 	int64_t queue_ns, match_ns;
 	int64_t submitted_ns, commit_ns; /* into the writer's queue; from there to the disk */
@@ -90,8 +92,9 @@ struct service_call {
 	size_t body_len;
 	ProtobufCMessage *request, *response;
 	void *state; /* the RPC's own, rpc->state_size bytes */
-	bool has_picture, searches;
-	bool handed_on; /* the transport's thread only: no longer its to end */
+	bool has_picture;
+	struct search *search; /* of the scan step; NULL when the call searches nothing */
+	bool handed_on;        /* the transport's thread only: no longer its to end */
 	unsigned step;
 	struct call_times times;
 

@@ -75,7 +75,7 @@ static int prepare(struct service_call *call)
 		.max_candidates = call->purpose->max_candidates,
 		.other_than = request->subject_id,
 	};
-	call->searches = request->refuse_duplicates;
+	call->search = request->refuse_duplicates ? &enrol->search : NULL;
 	return 0;
 }
 
@@ -85,15 +85,9 @@ static int run_reference(struct service_call *call, struct faceworker *worker)
 	int error = probe_run(call, worker, &enrol->reference);
 
 	enrol->search.embedding = enrol->reference.embedding;
+	if (enrol->reference.finding)
+		call->search = NULL;
 	return error;
-}
-
-static int search_duplicates(struct service_call *call, struct faceworker *worker)
-{
-	struct enrol *enrol = call->state;
-
-	(void)worker;
-	return enrol->reference.finding ? 0 : search_run(call, &enrol->search);
 }
 
 /*
@@ -110,12 +104,11 @@ static int search_newcomers(struct service_call *call, struct db_txn *txn, struc
 		.now_ms = clock_wall_ms(),
 		.other_than = search->other_than,
 		.from_row = search->next_row,
+		.arena = &call->arena,
 	};
-	struct gallery_result result = {0};
-	int error = gallery_identify_in(call->service->options.store, txn, &how, search->names[0],
-					&call->arena, &result);
 
-	return error ? error : search_merge(call, search, search->names[0], &result);
+	gallery_identify_in(call->service->options.store, txn, search->names[0], &how);
+	return how.error ? how.error : search_merge(call, search, search->names[0], &how.result);
 }
 
 static int put(struct service_call *call, struct db_txn *txn, Biomatch__V1__EnrolResponse *out)
@@ -163,7 +156,7 @@ static int apply(struct service_call *call, struct db_txn *txn)
 		out->reason = reason_of(enrol->reference.finding);
 		trail_outcome(call, "REFER", enrol->reference.finding);
 	} else {
-		if (call->searches)
+		if (call->search)
 			error = search_newcomers(call, txn, search);
 		if (!error && !search->n_found)
 			error = put(call, txn, out);
@@ -191,6 +184,6 @@ const struct rpc enrol_rpc = {
 	.receipt = offsetof(Biomatch__V1__EnrolResponse, receipt),
 	.state_size = sizeof(struct enrol),
 	.prepare = prepare,
-	.steps = {{CALL_FACE, run_reference}, {CALL_SCAN, search_duplicates}},
+	.steps = {{CALL_FACE, run_reference}, {CALL_SCAN, search_done}},
 	.apply = apply,
 };

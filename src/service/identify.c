@@ -92,7 +92,7 @@ static int prepare(struct service_call *call)
 
 	if (error)
 		return error;
-	call->searches = true;
+	call->search = &identify->search;
 	if (request->max_candidates > call->purpose->max_candidates)
 		return call_failf(call, BM_EINVAL, "max_candidates",
 				  "the purpose allows at most %u candidates",
@@ -110,10 +110,16 @@ static int prepare(struct service_call *call)
 
 static int run_probe(struct service_call *call, struct faceworker *worker)
 {
-	return probe_run(call, worker, &((struct identify *)call->state)->probe);
+	struct identify *identify = call->state;
+	int error = probe_run(call, worker, &identify->probe);
+
+	identify->search.embedding = identify->probe.embedding;
+	if (identify->probe.finding)
+		call->search = NULL;
+	return error;
 }
 
-static int run_search(struct service_call *call, struct faceworker *worker)
+static int answer(struct service_call *call, struct faceworker *worker)
 {
 	struct identify *identify = call->state;
 	struct search *search = &identify->search;
@@ -129,10 +135,7 @@ static int run_search(struct service_call *call, struct faceworker *worker)
 		out->reason = reason_of(identify->probe.finding);
 		search->how.rate = call->purpose->target_fpir;
 	} else {
-		search->embedding = identify->probe.embedding;
-		error = search_run(call, search);
-		if (!error)
-			error = search_candidates(call, search, &out->candidates);
+		error = search_candidates(call, search, &out->candidates);
 		if (error)
 			return error;
 		out->n_candidates = search->n_found;
@@ -158,6 +161,7 @@ const struct rpc identify_rpc = {
 	.steps =
 		{
 			{CALL_FACE, run_probe},
-			{CALL_SCAN, run_search},
+			{CALL_SCAN, search_done},
+			{CALL_HERE, answer},
 		},
 };

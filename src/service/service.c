@@ -7,6 +7,7 @@
 #include "call.h"
 #include "health.h"
 #include "reflection.h"
+#include "search.h"
 
 static struct service_call *call_of_item(const struct batch_item *item)
 {
@@ -34,11 +35,26 @@ static void run_read(void *ctx, void *state, struct batch_item *item)
 	run(item, CALL_READ, NULL);
 }
 
+static bool alike(const struct batch_item *a, const struct batch_item *b)
+{
+	return search_alike(call_of_item(a)->search, call_of_item(b)->search);
+}
+
+/* Whoever waits for the same galleries by now shares the pass over them. */
 static void run_scan(void *ctx, void *state, struct batch_item *item)
 {
-	(void)ctx;
+	struct service *service = ctx;
+	struct batch_item *items[GALLERY_MAX_SEARCHES] = {item};
+	struct service_call *calls[GALLERY_MAX_SEARCHES];
+	size_t n = 1 +
+		   batch_pool_take(service->scan, item, alike, items + 1, GALLERY_MAX_SEARCHES - 1);
+
 	(void)state;
-	run(item, CALL_SCAN, NULL);
+	for (size_t i = 0; i < n; i++)
+		calls[i] = call_of_item(items[i]);
+	search_pass(service, calls, n);
+	for (size_t i = 0; i < n; i++)
+		call_advance(calls[i], CALL_SCAN, NULL);
 }
 
 static void drop(void *ctx, struct batch_item *item, int error)

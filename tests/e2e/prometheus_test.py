@@ -76,6 +76,7 @@ class Prometheus:
         place.addCleanup(self.stop)
         found = wait_for(self.listening, "Prometheus")
         self.url = "http://127.0.0.1:%s/api/v1/" % found.group(1)
+        wait_for(lambda: "Server is ready to receive web requests" in text_of(self.log), "Prometheus to be ready")
 
     def listening(self):
         if self.process.poll() is not None:

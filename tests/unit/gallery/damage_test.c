@@ -95,23 +95,23 @@ static int identify_with(struct gallery_snapshot *snapshot, int i, bool (*stop)(
 {
 	struct gallery_search search = {
 		.dim = STORE_DIM, .threshold = 0.9f, .max_candidates = 4, .stop = stop};
-	struct gallery_result result = {0};
+	struct gallery_search *searches = &search;
 	struct gallery_info info;
 	struct arena arena;
 	float v[STORE_DIM];
 	char name[16];
-	int error;
 
 	arena_init(&arena, 1 << 20);
 	subject_of(i, name, v);
 	search.probe = v;
+	search.arena = &arena;
 	assert_int_equal(gallery_find(snapshot, gallery_name, &info), 0);
-	error = gallery_identify(snapshot, &info, &search, &arena, &result);
-	if (!error && result.n)
-		assert_string_equal(result.candidates[0].subject, name);
-	*n = result.n;
+	gallery_identify(snapshot, &info, &searches, 1, NULL);
+	if (!search.error && search.result.n)
+		assert_string_equal(search.result.candidates[0].subject, name);
+	*n = search.result.n;
 	arena_deinit(&arena);
-	return error;
+	return search.error;
 }
 
 static int identify(struct test_store *s, int i, size_t *n)

@@ -203,32 +203,90 @@ static void compare(struct test_store *s, const struct oracle *o,
 	assert_int_equal(result->n, n);
 }
 
+struct part {
+	void (*run)(void *arg);
+	void *arg;
+};
+
+static void *run_part(void *arg)
+{
+	const struct part *part = arg;
+
+	part->run(part->arg);
+	return NULL;
+}
+
+/* Three threads share a pass. */
+static void share(void *ctx, void (*part)(void *arg), void *arg)
+{
+	struct part own = {part, arg};
+	pthread_t others[2];
+
+	(void)ctx;
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&others[i], NULL, run_part, &own), 0);
+	part(arg);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(pthread_join(others[i], NULL), 0);
+}
+
+/* A pass of the search and of others like it. */
+static void search_together(struct test_store *s, const struct oracle *o, uint64_t *state,
+			    struct gallery_snapshot *snapshot, struct gallery_search *search)
+{
+	static const struct gallery_crew crew = {.share = share};
+	struct gallery_search all[GALLERY_MAX_SEARCHES], *list[GALLERY_MAX_SEARCHES];
+	size_t m = 1 + test_random(state) % GALLERY_MAX_SEARCHES;
+	struct arena arenas[GALLERY_MAX_SEARCHES];
+	struct gallery_info info;
+
+	assert_int_equal(gallery_find(snapshot, "g", &info), 0);
+	for (size_t i = 0; i < m; i++) {
+		arena_init(&arenas[i], 1 << 20);
+		all[i] = *search;
+		all[i].arena = &arenas[i];
+		list[i] = &all[i];
+		if (i == 0)
+			continue;
+		all[i].threshold = (float)(test_random(state) % 100) / 200.0f - 0.1f;
+		all[i].max_candidates = 1 + test_random(state) % 12;
+		all[i].fast = test_random(state) % 2;
+		if (o->n)
+			all[i].probe = o->entries[test_random(state) % o->n].given;
+	}
+	gallery_identify(snapshot, &info, list, m, test_random(state) % 2 ? &crew : NULL);
+	for (size_t i = 0; i < m; i++) {
+		assert_int_equal(all[i].error, 0);
+		compare(s, o, &all[i], &all[i].result);
+		arena_deinit(&arenas[i]);
+	}
+}
+
 /* In the open group as the duplicate check does, or in a snapshot after it. */
 static void search_and_compare(struct test_store *s, struct oracle *o, uint64_t *state,
 			       struct gallery_search *search)
 {
 	bool inside = o->group.handle && test_random(state) % 2;
 	struct gallery_snapshot *snapshot = NULL;
-	struct gallery_result result;
-	struct gallery_info info;
 	struct arena arena;
 
-	arena_init(&arena, 1 << 20);
 	if (!inside) {
 		end_group(o);
 		assert_int_equal(gallery_snapshot_open(s->store, &snapshot), 0);
-		assert_int_equal(gallery_find(snapshot, "g", &info), 0);
 	}
 	note_rows(s, o, inside ? &o->group : &snapshot->txn);
 	if (o->n && test_random(state) % 4 == 0)
 		search->from_row = o->entries[test_random(state) % o->n].row;
-	if (inside)
-		assert_int_equal(
-			gallery_identify_in(s->store, &o->group, search, "g", &arena, &result), 0);
-	else
-		assert_int_equal(gallery_identify(snapshot, &info, search, &arena, &result), 0);
-	compare(s, o, search, &result);
-	gallery_snapshot_close(snapshot);
+	if (!inside) {
+		search_together(s, o, state, snapshot, search);
+		gallery_snapshot_close(snapshot);
+		return;
+	}
+	arena_init(&arena, 1 << 20);
+	search->arena = &arena;
+	gallery_identify_in(s->store, &o->group, "g", search);
+	assert_int_equal(search->error, 0);
+	compare(s, o, search, &search->result);
 	arena_deinit(&arena);
 }
 

@@ -345,8 +345,8 @@ static void *put_many(void *arg)
 static int search_once(struct test_store *s, uint64_t *subjects)
 {
 	struct gallery_search search = {.dim = STORE_DIM, .threshold = 0.9f, .max_candidates = 256};
+	struct gallery_search *searches = &search;
 	struct gallery_snapshot *snapshot;
-	struct gallery_result result = {0};
 	struct gallery_info info;
 	struct arena arena;
 	float v[STORE_DIM];
@@ -355,14 +355,17 @@ static int search_once(struct test_store *s, uint64_t *subjects)
 
 	test_vector(&seed, v, STORE_DIM);
 	search.probe = v;
+	search.arena = &arena;
 	arena_init(&arena, 4 << 20);
 	error = gallery_snapshot_open(s->store, &snapshot);
 	if (error)
 		return error;
 	error = gallery_find(snapshot, "g", &info);
-	if (!error)
-		error = gallery_identify(snapshot, &info, &search, &arena, &result);
-	if (!error && (result.n != info.subjects || info.subjects < before))
+	if (!error) {
+		gallery_identify(snapshot, &info, &searches, 1, NULL);
+		error = search.error;
+	}
+	if (!error && (search.result.n != info.subjects || info.subjects < before))
 		error = BM_EINTERNAL;
 	*subjects = info.subjects;
 	gallery_snapshot_close(snapshot);
