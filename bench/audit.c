@@ -20,6 +20,8 @@
 #define MAX_WAITING 512
 /* Decisions of one row: enough for a 99th percentile, few enough for a slow disk. */
 #define DECISIONS 4000
+/* As many as PruneAudit removes at once. */
+#define PRUNE_STEP 10000
 /* Entries of one transaction while the log is filled; each ends with a checkpoint. */
 #define FILL_STEP 10000
 
@@ -212,6 +214,25 @@ static void measure_checking(struct bench *b, const char *path, unsigned n)
 	       (unsigned long long)verdict.chain.checkpoints, s);
 }
 
+/* The writer's time that one step of pruning takes from decisions. */
+static void measure_pruning(struct bench *b)
+{
+	struct audit_receipt head;
+	uint64_t pruned, left;
+	struct db_txn txn;
+	int64_t began;
+
+	must(db_begin_read(b->db, &txn), "begin");
+	must(audit_head(&txn, &head), "head");
+	db_abort(&txn);
+	began = clock_monotonic_ns();
+	must(db_begin_write(b->db, &txn), "begin");
+	must(audit_prune(&txn, &head, PRUNE_STEP, &pruned, &left), "prune");
+	must(db_commit(&txn), "commit");
+	printf("%llu entries pruned in %.1f ms\n", (unsigned long long)pruned,
+	       1000 * seconds_since(began));
+}
+
 static void open_bench(struct bench *b, const char *dir)
 {
 	uint8_t key[KEYS_MASTER_LEN] = {1};
@@ -252,6 +273,7 @@ int main(int argc, char **argv)
 	}
 	snprintf(path, sizeof(path), "%s/export", argv[1]);
 	measure_checking(&b, path, n);
+	measure_pruning(&b);
 	gallery_store_close(b.store);
 	db_close(b.db);
 	keys_close(b.keys);

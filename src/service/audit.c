@@ -11,7 +11,7 @@
 #define PAGE_MAX 1000
 /* A page ends behind the entry that reaches this, far below what clients take at once. */
 #define PAGE_BYTES ((size_t)1 << 20)
-/* Entries removed at once: some ten milliseconds of the writer's time. */
+/* Entries removed at once: a few milliseconds of the writer's time. */
 #define PRUNE_MAX 10000
 
 static int checkpoint_prepare(struct service_call *call)
