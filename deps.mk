@@ -3,7 +3,7 @@
 # libraries that only x may use. `make layers` proves both.
 
 MODULES := base yaml pack keys conf wire db audit score face faceworker batch policy \
-           net gallery writer service client metrics console
+           net gallery writer service client metrics console envelope
 
 DEPS_base       :=
 DEPS_pack       := base yaml
@@ -22,6 +22,7 @@ DEPS_net        := base
 DEPS_gallery    := base db score keys pack
 DEPS_writer     := base db gallery keys pack
 DEPS_metrics    := base
+DEPS_envelope   := base
 DEPS_console    := base
 DEPS_service    := base wire audit score gallery keys pack policy writer batch faceworker face db metrics
 DEPS_client     := base wire
@@ -32,7 +33,7 @@ DIR_biomatchd      := daemon
 DIR_biomatch       := cli
 DIR_biomatch-face  := facemain
 DEPS_daemon        := base yaml conf pack keys db gallery writer policy batch faceworker face \
-                      service net score wire metrics console audit
+                      service net score wire metrics console audit envelope
 DEPS_cli           := base client wire audit
 DEPS_facemain      := base pack face faceworker score
 
@@ -51,6 +52,7 @@ LIBS_batch      := -pthread
 LIBS_policy     := -lm
 LIBS_net        := -levent_core -lnghttp2 -lssl -lcrypto -pthread
 LIBS_gallery    := -lm
+LIBS_envelope   := -lcrypto
 LIBS_writer     := -pthread
 LIBS_metrics    := -lm -pthread
 LIBS_console    := -levent_extra -levent_core -pthread

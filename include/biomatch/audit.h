@@ -71,10 +71,10 @@ int audit_read_key(const char *path, uint8_t out[AUDIT_KEY_LEN]) BM_MUST_CHECK;
 
 /* A walk along the chain, entry by entry. */
 struct audit_chain {
-	const struct audit_trust *trust;
-	uint64_t next;               /* the number that must come; set it before the first */
-	uint8_t log[AUDIT_HASH_LEN]; /* what the first entry names as its previous */
-	struct audit_receipt head;   /* the last entry taken */
+	const struct audit_trust *trust; /* NULL where signatures are not judged */
+	uint64_t next;                   /* the number that must come; set it before the first */
+	uint8_t log[AUDIT_HASH_LEN];     /* what the first entry names as its previous */
+	struct audit_receipt head;       /* the last entry taken */
 	uint64_t checkpoints;
 	const char *fault; /* what is wrong, after BM_EAUDIT */
 };

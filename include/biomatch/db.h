@@ -57,7 +57,12 @@ struct db_cursor {
  */
 int db_open(const char *dir, uint64_t map_size, unsigned max_readers, struct db **out,
 	    char message[256]) BM_MUST_CHECK;
+/* Opens a store that is there for reading alone, beside a daemon that writes it. */
+int db_open_reader(const char *dir, uint64_t map_size, struct db **out,
+		   char message[256]) BM_MUST_CHECK;
 void db_close(struct db *db);
+/* Writes the data file as of one commit to a descriptor, while others read and write. */
+int db_copy(struct db *db, int fd) BM_MUST_CHECK;
 
 /*
  * Makes the map larger, if it is not so large already, between transactions: new

@@ -121,6 +121,8 @@ enum grpc_status {
 	X(EAUDIT, "AUDIT_BROKEN", DATA_LOSS,                                                       \
 	  "the audit log does not hold together: an entry was changed, or is missing")             \
 	X(ELOCKED, "STORE_LOCKED", FAILED_PRECONDITION, "another daemon has the store open")       \
+	X(EBACKUP, "BACKUP_INVALID", DATA_LOSS,                                                    \
+	  "the backup is damaged, not whole, or sealed to another key")                            \
 	X(ECONF, "CONFIG_INVALID", INVALID_ARGUMENT, "the configuration is not valid")             \
 	X(EPACK, "PACK_INVALID", FAILED_PRECONDITION,                                              \
 	  "the model pack is missing or damaged; run the set-up again")                            \

@@ -61,6 +61,9 @@ void writer_close(struct writer *writer);
 
 int writer_submit(struct writer *writer, struct writer_job *job) BM_MUST_CHECK;
 
+/* Checks every remembered request; *faults is raised by those that are damaged. */
+int writer_check(struct db_txn *txn, uint64_t *faults) BM_MUST_CHECK;
+
 struct writer_stat {
 	uint64_t jobs, commits, repeats; /* since start */
 	unsigned waiting;

@@ -11,20 +11,26 @@
 #include "biomatch/file.h"
 #include "biomatch/log.h"
 #include "daemon.h"
+#include "offline.h"
 #include "process.h"
 
 #define DEFAULT_CONFIG "/etc/biomatchd/biomatchd.yaml"
 
 struct arguments {
-	const char *config, *port_file;
-	bool check;
+	const char *config, *port_file, *backup, *restore, *key;
+	bool check, fsck;
 };
 
-enum { KEY_CHECK = 256, KEY_PORT_FILE };
+enum { KEY_CHECK = 256, KEY_PORT_FILE, KEY_FSCK, KEY_BACKUP, KEY_RESTORE, KEY_KEY };
 
 static const struct argp_option option_list[] = {
 	{"config", 'c', "FILE", 0, "The configuration [" DEFAULT_CONFIG "]", 0},
 	{"check-config", KEY_CHECK, NULL, 0, "Check the configuration and what it names, then end",
+	 0},
+	{"fsck", KEY_FSCK, NULL, 0, "Check every record of the store, then end", 0},
+	{"backup", KEY_BACKUP, "FILE", 0, "Back the store up to a new file sealed to --key", 0},
+	{"restore", KEY_RESTORE, "FILE", 0, "Make the store from a backup opened with --key", 0},
+	{"key", KEY_KEY, "FILE", 0, "An X25519 key in PEM: public to back up, private to restore",
 	 0},
 	{"port-file", KEY_PORT_FILE, "FILE", 0, "Write the port to a new file once ready", 0},
 	{0},
@@ -41,12 +47,30 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
 	case KEY_CHECK:
 		a->check = true;
 		return 0;
+	case KEY_FSCK:
+		a->fsck = true;
+		return 0;
+	case KEY_BACKUP:
+		a->backup = value;
+		return 0;
+	case KEY_RESTORE:
+		a->restore = value;
+		return 0;
+	case KEY_KEY:
+		a->key = value;
+		return 0;
 	case KEY_PORT_FILE:
 		a->port_file = value;
 		return 0;
 	case ARGP_KEY_ARG:
 		argp_error(state, "there is nothing to do with \"%s\"", value);
 		return EINVAL;
+	case ARGP_KEY_END:
+		if (a->check + a->fsck + (a->backup != NULL) + (a->restore != NULL) > 1)
+			argp_error(state, "one thing at a time");
+		if ((a->backup || a->restore) != (a->key != NULL))
+			argp_error(state, "--backup and --restore need a --key, and nothing else");
+		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
 	}
@@ -138,6 +162,20 @@ static int check(const struct arguments *a, const struct conf *conf)
 	return EX_OK;
 }
 
+static int work_offline(const struct arguments *a, const struct conf *conf)
+{
+	char message[DAEMON_MESSAGE_LEN] = "";
+	int error;
+
+	if (a->fsck)
+		error = offline_fsck(conf, message);
+	else if (a->backup)
+		error = offline_backup(conf, a->backup, a->key, message);
+	else
+		error = offline_restore(conf, a->restore, a->key, message);
+	return error ? fail(error, message) : EX_OK;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct argp argp = {
@@ -159,7 +197,10 @@ int main(int argc, char **argv)
 	if (error)
 		return fail(error, message);
 	log_set_level(conf->log.level);
-	status = a.check ? check(&a, conf) : run(&a, conf);
+	if (a.fsck || a.backup || a.restore)
+		status = work_offline(&a, conf);
+	else
+		status = a.check ? check(&a, conf) : run(&a, conf);
 	conf_close(conf);
 	return status;
 }

@@ -101,6 +101,7 @@ int process_exit_status(int error)
 	case BM_EFULL:
 	case BM_EMAPFULL:
 	case BM_ECORRUPT:
+	case BM_EBACKUP:
 	case BM_EREADONLY:
 		return EX_IOERR;
 	case BM_ELOCKED:

@@ -167,15 +167,15 @@ static int lock_dir(const char *dir, int *fd, char message[256])
 	return 0;
 }
 
-static int open_tables(struct db *db)
+static int open_tables(struct db *db, bool writes)
 {
 	MDB_txn *txn;
-	int rc = mdb_txn_begin(db->env, NULL, 0, &txn);
+	int rc = mdb_txn_begin(db->env, NULL, writes ? 0 : MDB_RDONLY, &txn);
 
 	if (rc)
 		return rc;
 	for (int i = 0; !rc && i < DB_TABLES; i++)
-		rc = mdb_dbi_open(txn, table_names[i], MDB_CREATE, &db->tables[i]);
+		rc = mdb_dbi_open(txn, table_names[i], writes ? MDB_CREATE : 0, &db->tables[i]);
 	if (rc) {
 		mdb_txn_abort(txn);
 		return rc;
@@ -193,7 +193,8 @@ static int keep_to_ourselves(MDB_env *env)
 	return rc;
 }
 
-static int open_env(struct db *db, const char *dir, uint64_t map_size, unsigned max_readers)
+static int open_env(struct db *db, const char *dir, uint64_t map_size, unsigned max_readers,
+		    bool writes)
 {
 	int stale, rc = mdb_env_create(&db->env);
 
@@ -204,34 +205,47 @@ static int open_env(struct db *db, const char *dir, uint64_t map_size, unsigned 
 	if (!rc)
 		rc = mdb_env_set_maxreaders(db->env, max_readers);
 	if (!rc)
-		rc = mdb_env_open(db->env, dir, MDB_NOTLS, 0600);
+		rc = mdb_env_open(db->env, dir, MDB_NOTLS | (writes ? 0 : MDB_RDONLY), 0600);
 	if (!rc)
 		rc = keep_to_ourselves(db->env);
 	if (!rc)
 		rc = mdb_reader_check(db->env, &stale);
-	return rc ? rc : open_tables(db);
+	if (!rc)
+		rc = open_tables(db, writes);
+	/* A new data file outlives a power cut only once its name is on disk. */
+	if (!rc && writes && fsync(db->dir_fd))
+		rc = errno;
+	return rc;
 }
 
-int db_open(const char *dir, uint64_t map_size, unsigned max_readers, struct db **out,
-	    char message[256])
+static struct db *new_db(bool writes)
 {
 	struct db *db = calloc(1, sizeof(*db));
+
+	if (!db)
+		return NULL;
+	db->lock_fd = -1;
+	db->dir_fd = -1;
+	atomic_init(&db->read_only, !writes);
+	pthread_mutex_init(&db->lock, NULL);
+	pthread_cond_init(&db->changed, NULL);
+	return db;
+}
+
+/* A reader leaves the daemon's lock alone: LMDB's own is between the two. */
+static int open_db(const char *dir, uint64_t map_size, unsigned max_readers, bool writes,
+		   struct db **out, char message[256])
+{
+	struct db *db = new_db(writes);
 	int rc, error;
 
 	if (!db)
 		return BM_ENOMEM;
-	db->lock_fd = -1;
-	atomic_init(&db->read_only, false);
-	pthread_mutex_init(&db->lock, NULL);
-	pthread_cond_init(&db->changed, NULL);
 	error = open_dir(dir, &db->dir_fd, message);
-	if (!error)
+	if (!error && writes)
 		error = lock_dir(dir, &db->lock_fd, message);
 	if (!error) {
-		rc = open_env(db, dir, map_size, max_readers);
-		/* A new data file outlives a power cut only once its name is on disk. */
-		if (!rc && fsync(db->dir_fd))
-			rc = errno;
+		rc = open_env(db, dir, map_size, max_readers, writes);
 		error = error_of(rc);
 		if (rc)
 			snprintf(message, 256, "%.160s: %s", dir, mdb_strerror(rc));
@@ -242,6 +256,27 @@ int db_open(const char *dir, uint64_t map_size, unsigned max_readers, struct db 
 	}
 	*out = db;
 	return 0;
+}
+
+int db_open(const char *dir, uint64_t map_size, unsigned max_readers, struct db **out,
+	    char message[256])
+{
+	return open_db(dir, map_size, max_readers, true, out, message);
+}
+
+int db_open_reader(const char *dir, uint64_t map_size, struct db **out, char message[256])
+{
+	return open_db(dir, map_size, 8, false, out, message);
+}
+
+int db_copy(struct db *db, int fd)
+{
+	int rc;
+
+	enter(db);
+	rc = mdb_env_copyfd(db->env, fd);
+	leave(db);
+	return error_of(rc);
 }
 
 void db_close(struct db *db)

@@ -132,3 +132,33 @@ int request_forget_old(struct db_txn *txn, int64_t now_ms)
 	db_cursor_close(&cursor);
 	return txn->error;
 }
+
+/* A request and its place in the order of forgetting stand for each other. */
+static bool is_whole(struct db_txn *txn, struct bytes request, struct bytes value)
+{
+	struct request_record record;
+	uint8_t age[AGE_KEY_LEN];
+	struct bytes nothing;
+
+	if (request.len != KEYS_PSEUDONYM_LEN || value.len < sizeof(record) + KEYS_SEAL_OVERHEAD)
+		return false;
+	memcpy(&record, value.data, sizeof(record));
+	age_key(record.answered_ms, request.data, age);
+	return record.sum == sum_of(value.data, value.len) &&
+	       db_get(txn, DB_REQUEST_AGE, (struct bytes){age, sizeof(age)}, &nothing);
+}
+
+int writer_check(struct db_txn *txn, uint64_t *faults)
+{
+	static const uint8_t first[1];
+	struct bytes request, value;
+	struct db_cursor cursor;
+	bool more;
+
+	db_cursor_open(txn, DB_REQUESTS, &cursor);
+	more = db_cursor_seek(&cursor, (struct bytes){first, sizeof(first)}, &request, &value);
+	for (; more; more = db_cursor_next(&cursor, &request, &value))
+		*faults += !is_whole(txn, request, value);
+	db_cursor_close(&cursor);
+	return txn->error;
+}

@@ -1,0 +1,318 @@
+#include "offline.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "biomatch/audit.h"
+#include "biomatch/db.h"
+#include "biomatch/envelope.h"
+#include "biomatch/gallery.h"
+#include "biomatch/keys.h"
+#include "biomatch/pack.h"
+#include "biomatch/writer.h"
+
+#define ENTRY_ARENA (64 * AUDIT_ENTRY_MAX)
+
+/* A store that is looked at. */
+struct look {
+	struct keys *keys;
+	struct pack *pack;
+	struct db *db;
+	struct gallery_store *store;
+	uint64_t faults, entries;
+	char *message;
+};
+
+static int fail(struct look *look, int error, const char *what)
+{
+	if (error)
+		snprintf(look->message, DAEMON_MESSAGE_LEN, "%.300s: %s", what,
+			 bm_error_text(error));
+	return error;
+}
+
+/* Of a file: errno says more than the code. */
+static int fail_file(struct look *look, int error, const char *path)
+{
+	if (error != BM_EIO)
+		return fail(look, error, path);
+	snprintf(look->message, DAEMON_MESSAGE_LEN, "%.300s: %s", path, strerror(errno));
+	return error;
+}
+
+static void close_look(struct look *look)
+{
+	gallery_store_close(look->store);
+	db_close(look->db);
+	if (look->pack)
+		pack_close(look->pack);
+	keys_close(look->keys);
+}
+
+static int open_look(struct look *look, const struct conf *conf, const char *dir)
+{
+	char reason[256] = "";
+	int error = keys_open(conf->store.key, &look->keys);
+
+	if (error)
+		return fail(look, error, conf->store.key);
+	error = pack_open(conf->face.pack, false, &look->pack, look->message);
+	if (error)
+		return error;
+	error = db_open_reader(dir, conf->store.map_size, &look->db, reason);
+	if (error) {
+		snprintf(look->message, DAEMON_MESSAGE_LEN, "%s",
+			 *reason ? reason : bm_error_text(error));
+		return error;
+	}
+	return fail(look, gallery_store_open(look->db, look->keys, look->pack, &look->store), dir);
+}
+
+static void tell_fault(void *ctx, const char *text)
+{
+	(void)ctx;
+	printf("%s\n", text);
+}
+
+static int check_galleries(struct look *look)
+{
+	struct gallery_snapshot *snapshot;
+	int error = gallery_snapshot_open(look->store, &snapshot);
+
+	if (error)
+		return error;
+	error = gallery_check(snapshot, tell_fault, NULL, &look->faults);
+	gallery_snapshot_close(snapshot);
+	return error;
+}
+
+static int follow_chain(struct look *look, struct db_txn *txn, struct arena *arena)
+{
+	struct audit_chain chain = {.next = 1};
+	const Biomatch__V1__AuditEntry *entry;
+	struct audit_receipt head;
+	struct bytes packed;
+	int error = audit_head(txn, &head);
+
+	for (; !error && chain.next <= head.sequence; look->entries++) {
+		arena_reset(arena);
+		if (!audit_get(txn, chain.next, &packed))
+			error = txn->error ? txn->error : BM_EAUDIT;
+		else
+			error = audit_chain_take(&chain, packed, arena, &entry);
+	}
+	if (error != BM_EAUDIT)
+		return error;
+	printf("audit log: entry %" PRIu64 " %s\n", chain.next,
+	       chain.fault ? chain.fault : "is missing");
+	look->faults++;
+	return 0;
+}
+
+static int check_rest(struct look *look)
+{
+	uint64_t requests = 0;
+	struct arena arena;
+	struct db_txn txn;
+	int error = db_begin_read(look->db, &txn);
+
+	if (error)
+		return error;
+	arena_init(&arena, ENTRY_ARENA);
+	error = follow_chain(look, &txn, &arena);
+	if (!error)
+		error = writer_check(&txn, &requests);
+	if (requests)
+		printf("%" PRIu64 " remembered requests are damaged\n", requests);
+	look->faults += requests;
+	arena_deinit(&arena);
+	db_abort(&txn);
+	return error;
+}
+
+static int check(struct look *look, const char *dir)
+{
+	int error = check_galleries(look);
+
+	if (!error)
+		error = check_rest(look);
+	if (!error && look->faults)
+		error = BM_ECORRUPT;
+	return fail(look, error, dir);
+}
+
+static int check_dir(const struct conf *conf, const char *dir, char *message, uint64_t *entries)
+{
+	struct look look = {.message = message};
+	int error = open_look(&look, conf, dir);
+
+	if (!error)
+		error = check(&look, dir);
+	*entries = look.entries;
+	close_look(&look);
+	return error;
+}
+
+int offline_fsck(const struct conf *conf, char message[DAEMON_MESSAGE_LEN])
+{
+	uint64_t entries;
+	int error = check_dir(conf, conf->store.path, message, &entries);
+
+	if (!error)
+		printf("%s: good, %" PRIu64 " audit entries\n", conf->store.path, entries);
+	return error;
+}
+
+/* The copy goes through a pipe, from LMDB's thread to the one that seals. */
+struct copy {
+	struct db *db;
+	int to, error;
+};
+
+static void *copy_store(void *arg)
+{
+	struct copy *copy = arg;
+
+	copy->error = db_copy(copy->db, copy->to);
+	close(copy->to);
+	return NULL;
+}
+
+static int seal_copy(struct db *db, int out, const char *public_key)
+{
+	struct copy copy = {.db = db};
+	pthread_t thread;
+	int ends[2], error;
+
+	if (pipe2(ends, O_CLOEXEC))
+		return BM_EIO;
+	copy.to = ends[1];
+	if (pthread_create(&thread, NULL, copy_store, &copy)) {
+		close(ends[0]);
+		close(ends[1]);
+		return BM_ENOMEM;
+	}
+	error = envelope_seal(ends[0], out, public_key);
+	/* A copy that nobody reads any more ends with EPIPE. */
+	close(ends[0]);
+	pthread_join(thread, NULL);
+	return error ? error : copy.error;
+}
+
+static int write_backup(struct look *look, const char *file, const char *public_key)
+{
+	int error, fd = open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	if (fd < 0)
+		return fail_file(look, BM_EIO, file);
+	error = seal_copy(look->db, fd, public_key);
+	if (error == BM_EKEY)
+		snprintf(look->message, DAEMON_MESSAGE_LEN, "%s: is no X25519 public key in PEM",
+			 public_key);
+	else if (error)
+		fail_file(look, error, file);
+	else if (fsync(fd))
+		error = fail_file(look, BM_EIO, file);
+	close(fd);
+	if (error)
+		unlink(file);
+	return error;
+}
+
+int offline_backup(const struct conf *conf, const char *file, const char *public_key,
+		   char message[DAEMON_MESSAGE_LEN])
+{
+	struct look look = {.message = message};
+	int error = open_look(&look, conf, conf->store.path);
+
+	if (!error)
+		error = check(&look, conf->store.path);
+	if (!error)
+		error = write_backup(&look, file, public_key);
+	if (!error)
+		printf("%s: backup of a store that was checked, %" PRIu64 " audit entries\n", file,
+		       look.entries);
+	close_look(&look);
+	return error;
+}
+
+/* Where a backup is opened and checked, beside the place that it is for. */
+struct site {
+	char dir[4096], data[4200], lock[4200], target[4200];
+};
+
+static int open_backup(struct look *look, const struct site *site, const char *file,
+		       const char *private_key)
+{
+	int in = open(file, O_RDONLY | O_CLOEXEC), out, error;
+
+	if (in < 0)
+		return fail_file(look, BM_EIO, file);
+	out = open(site->data, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	error = out < 0 ? BM_EIO : envelope_open(in, out, private_key);
+	if (error == BM_EKEY)
+		snprintf(look->message, DAEMON_MESSAGE_LEN, "%s: is no X25519 private key in PEM",
+			 private_key);
+	else
+		fail_file(look, error, error == BM_EBACKUP ? file : site->data);
+	if (!error && fsync(out))
+		error = fail_file(look, BM_EIO, site->data);
+	if (out >= 0)
+		close(out);
+	close(in);
+	return error;
+}
+
+/* A link is made only where there is nothing: whatever came meanwhile stays. */
+static int move_in(struct look *look, const struct conf *conf, const struct site *site)
+{
+	int fd, error = link(site->data, site->target) ? BM_EIO : 0;
+
+	if (error)
+		return fail_file(look, error, site->target);
+	fd = open(conf->store.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || fsync(fd))
+		error = fail_file(look, BM_EIO, conf->store.path);
+	if (fd >= 0)
+		close(fd);
+	return error;
+}
+
+int offline_restore(const struct conf *conf, const char *file, const char *private_key,
+		    char message[DAEMON_MESSAGE_LEN])
+{
+	struct look look = {.message = message};
+	struct site site;
+	uint64_t entries = 0;
+	int error;
+
+	snprintf(site.dir, sizeof(site.dir), "%s/restore.new", conf->store.path);
+	snprintf(site.data, sizeof(site.data), "%s/data.mdb", site.dir);
+	snprintf(site.lock, sizeof(site.lock), "%s/lock.mdb", site.dir);
+	snprintf(site.target, sizeof(site.target), "%s/data.mdb", conf->store.path);
+	if (!access(site.target, F_OK)) {
+		errno = EEXIST;
+		return fail_file(&look, BM_EIO, site.target);
+	}
+	if (mkdir(site.dir, 0700))
+		return fail_file(&look, BM_EIO, site.dir);
+	error = open_backup(&look, &site, file, private_key);
+	if (!error)
+		error = check_dir(conf, site.dir, message, &entries);
+	if (!error)
+		error = move_in(&look, conf, &site);
+	unlink(site.data);
+	unlink(site.lock);
+	rmdir(site.dir);
+	if (!error)
+		printf("%s: restored and checked, %" PRIu64 " audit entries\n", conf->store.path,
+		       entries);
+	return error;
+}

@@ -1,0 +1,21 @@
+/*
+ * What the daemon's program does with a store instead of serving it. All but the
+ * restoring work beside a daemon that serves the same store.
+ *
+ * Errors: BM_E* with one line for people in the message.
+ */
+#ifndef DAEMON_OFFLINE_H
+#define DAEMON_OFFLINE_H
+
+#include "daemon.h"
+
+/* Checks all there is and prints every fault. BM_ECORRUPT when there was one. */
+int offline_fsck(const struct conf *conf, char message[DAEMON_MESSAGE_LEN]) BM_MUST_CHECK;
+/* Checks the store, then copies it as of one moment into a new file, sealed to a public key. */
+int offline_backup(const struct conf *conf, const char *file, const char *public_key,
+		   char message[DAEMON_MESSAGE_LEN]) BM_MUST_CHECK;
+/* Makes the store of a configuration that has none yet from a backup, once that is checked. */
+int offline_restore(const struct conf *conf, const char *file, const char *private_key,
+		    char message[DAEMON_MESSAGE_LEN]) BM_MUST_CHECK;
+
+#endif
