@@ -93,21 +93,37 @@ static int check_galleries(struct look *look)
 	return error;
 }
 
+static int take_entry(struct db_txn *txn, struct audit_chain *chain, struct arena *arena)
+{
+	const uint64_t sequence = chain->next;
+	const bool front = !chain->head.sequence;
+	const Biomatch__V1__AuditEntry *entry;
+	struct bytes packed;
+	int error;
+
+	arena_reset(arena);
+	if (!audit_get(txn, sequence, &packed))
+		return txn->error ? txn->error : BM_EAUDIT;
+	error = audit_chain_take(chain, packed, arena, &entry);
+	/* Pruning leaves a checkpoint at the front, and nobody else removes entries. */
+	if (!error && front && sequence > 1 && !chain->checkpoints) {
+		chain->next = sequence;
+		chain->fault = "is the first one left, and no checkpoint";
+		error = BM_EAUDIT;
+	}
+	return error;
+}
+
 static int follow_chain(struct look *look, struct db_txn *txn, struct arena *arena)
 {
-	struct audit_chain chain = {.next = 1};
-	const Biomatch__V1__AuditEntry *entry;
+	struct audit_chain chain = {0};
 	struct audit_receipt head;
-	struct bytes packed;
-	int error = audit_head(txn, &head);
+	int error = audit_first(txn, &chain.next);
 
-	for (; !error && chain.next <= head.sequence; look->entries++) {
-		arena_reset(arena);
-		if (!audit_get(txn, chain.next, &packed))
-			error = txn->error ? txn->error : BM_EAUDIT;
-		else
-			error = audit_chain_take(&chain, packed, arena, &entry);
-	}
+	if (!error)
+		error = audit_head(txn, &head);
+	for (; !error && head.sequence && chain.next <= head.sequence; look->entries++)
+		error = take_entry(txn, &chain, arena);
 	if (error != BM_EAUDIT)
 		return error;
 	printf("audit log: entry %" PRIu64 " %s\n", chain.next,

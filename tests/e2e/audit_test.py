@@ -198,6 +198,9 @@ class AuditTest(Audited):
         self.assertEqual(entries[0].sequence, int(first))
         pruned = [e for e in entries if e.operation == "biomatch.v1.AdminService/PruneAudit"]
         self.assertEqual([(e.endpoint, e.erased) for e in pruned], [("biomatch://example/test/admin/1", int(first) - 1)])
+        self.assertEqual(self.daemon.stop(), 0)
+        checked = run(BUILD + "/biomatchd", "--config", self.path("biomatchd.yaml"), "--fsck")
+        self.assertEqual(checked.returncode, 0, checked.stdout)
 
     def test_a_repetition_has_the_first_receipt(self):
         first = self.lane.enrol("ada", picture(self.ada[0]), "once")
