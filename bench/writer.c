@@ -1,6 +1,6 @@
 /*
  * Durable writes: enrolments a second by the number that wait at once, then what
- * upkeep, deletion and comparison cost in the store that came of it.
+ * upkeep, deletion, erasure and comparison cost in the store that came of it.
  *
  *   writer DIR [ENROLMENTS]      DIR is new, on the disk that is to be measured
  */
@@ -168,6 +168,20 @@ static void measure_deletion(struct bench *b)
 	printf("deletion from a segment: %.2f ms each\n", ms_since(began) / DELETIONS);
 }
 
+static void measure_scrub(struct bench *b)
+{
+	struct db_stat stat;
+	int64_t began;
+
+	must(db_stat(b->db, &stat), "stat");
+	for (int pass = 0; pass < 2; pass++) {
+		began = clock_monotonic_ns();
+		must(db_scrub(b->db), "scrub");
+		printf("scrub of %.0f MB%s: %.1f ms\n", (double)stat.used_bytes / 1e6,
+		       pass ? " again" : "", ms_since(began));
+	}
+}
+
 static void measure_verification(struct bench *b)
 {
 	enum { VERIFICATIONS = 10000 };
@@ -230,6 +244,7 @@ int main(int argc, char **argv)
 	writer_close(b.writer);
 	measure_upkeep(&b);
 	measure_deletion(&b);
+	measure_scrub(&b);
 	measure_verification(&b);
 	gallery_store_close(b.store);
 	db_close(b.db);

@@ -87,6 +87,16 @@ int db_begin_write(struct db *db, struct db_txn *txn) BM_MUST_CHECK;
  * helps the other's and ends first; never waits. BM_EBUSY when there is a newer state.
  */
 int db_begin_beside(const struct db_txn *view, struct db_txn *txn) BM_MUST_CHECK;
+/*
+ * Overwrites, on disk, whatever the file still holds of entries that were deleted
+ * or replaced; reads every page of the trees for it, while others read and nobody
+ * writes. What a reader may still see is left and stays wanted. A failure to write
+ * makes the store read-only.
+ */
+int db_scrub(struct db *db) BM_MUST_CHECK;
+/* To be called inside the transaction that deletes what must not remain. */
+void db_want_scrub(struct db *db);
+bool db_wants_scrub(const struct db *db);
 /* A transaction inside a write transaction: undone alone, committed into it. */
 int db_begin_nested(struct db_txn *parent, struct db_txn *txn) BM_MUST_CHECK;
 /*

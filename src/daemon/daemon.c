@@ -118,6 +118,8 @@ static int open_store(struct daemon *d, char message[DAEMON_MESSAGE_LEN])
 			 *reason ? reason : bm_error_text(error));
 		return error;
 	}
+	/* A daemon that was killed may have erased without getting to it. */
+	db_want_scrub(d->db);
 	error = gallery_store_open(d->db, d->keys, d->pack, &d->store);
 	if (!error)
 		error = writer_open(d->db, d->store, d->keys, &options, &d->writer);

@@ -15,12 +15,14 @@
 
 #include "biomatch/clock.h"
 #include "biomatch/log.h"
+#include "scrub.h"
 
 struct db {
 	MDB_env *env;
 	MDB_dbi tables[DB_TABLES];
 	int lock_fd, dir_fd;
 	atomic_bool read_only;
+	atomic_bool scrub_wanted;
 
 	/* The map moves when it grows, and only while nobody looks at it. */
 	pthread_mutex_t lock;
@@ -227,6 +229,7 @@ static struct db *new_db(bool writes)
 	db->lock_fd = -1;
 	db->dir_fd = -1;
 	atomic_init(&db->read_only, !writes);
+	atomic_init(&db->scrub_wanted, false);
 	pthread_mutex_init(&db->lock, NULL);
 	pthread_cond_init(&db->changed, NULL);
 	return db;
@@ -415,6 +418,41 @@ int db_begin_write(struct db *db, struct db_txn *txn)
 	}
 	enter(db);
 	return begin(db, NULL, 0, txn);
+}
+
+void db_want_scrub(struct db *db)
+{
+	atomic_store(&db->scrub_wanted, true);
+}
+
+bool db_wants_scrub(const struct db *db)
+{
+	return atomic_load(&db->scrub_wanted);
+}
+
+int db_scrub(struct db *db)
+{
+	struct readers readers = {0};
+	bool pinned = false;
+	struct db_txn txn;
+	int rc, error = db_begin_write(db, &txn);
+
+	if (error)
+		return error;
+	rc = mdb_reader_list(db->env, count_reader, &readers) < 0 ? EIO : 0;
+	if (!rc)
+		rc = scrub_pages(db->env, readers.n ? readers.oldest : SIZE_MAX, &pinned);
+	/* Still inside the transaction: what is erased later asks again. */
+	atomic_store(&db->scrub_wanted, pinned);
+	db_abort(&txn);
+	if (!rc)
+		return 0;
+	log_error("scrub_failed", "error=%s", mdb_strerror(rc));
+	error = error_of(rc);
+	/* Whether the disk holds what was to go is not known, nor what it takes next. */
+	if (error == BM_EIO || error == BM_EFULL)
+		atomic_store(&db->read_only, true);
+	return error;
 }
 
 int db_begin_nested(struct db_txn *parent, struct db_txn *txn)

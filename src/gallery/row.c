@@ -166,6 +166,7 @@ int row_remove(struct db_txn *txn, struct gallery_record *gallery, uint64_t row)
 {
 	struct record_key key = row_key(gallery->id, row);
 
+	db_want_scrub(txn->db);
 	if (db_delete(txn, DB_TAIL, key_bytes(&key))) {
 		gallery->tail_rows--;
 		return 0;

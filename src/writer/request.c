@@ -126,6 +126,7 @@ int request_forget_old(struct db_txn *txn, int64_t now_ms)
 		}
 		if ((int64_t)bytes_get_be64(found.data) > now_ms - REMEMBERED_MS)
 			break;
+		db_want_scrub(txn->db);
 		db_delete(txn, DB_REQUESTS, (struct bytes){found.data + 8, KEYS_PSEUDONYM_LEN});
 		db_cursor_delete(&cursor);
 	}

@@ -9,6 +9,8 @@
 
 /* Under steady load upkeep takes a step after so many commits. */
 #define UPKEEP_COMMITS 16
+/* Scrubs take at most one part in so many of the writer's time. */
+#define SCRUB_SHARE 20
 /* After a step that failed, a full store for one, the next is this many groups away. */
 #define UPKEEP_REST 1024
 
@@ -35,7 +37,8 @@ struct writer {
 
 	/* The thread's own. */
 	struct member *group;
-	unsigned upkeep_rest; /* groups to go without upkeep */
+	unsigned upkeep_rest;  /* groups to go without upkeep */
+	int64_t scrub_from_ns; /* the next scrub is not before */
 };
 
 int writer_submit(struct writer *writer, struct writer_job *job)
@@ -182,6 +185,20 @@ static bool upkeep(struct writer *writer)
 	return more && !error;
 }
 
+/* What was erased since the last time leaves the disk, too. */
+static void scrub(struct writer *writer)
+{
+	int64_t began = clock_monotonic_ns();
+	int error;
+
+	if (!db_wants_scrub(writer->db) || began < writer->scrub_from_ns)
+		return;
+	error = db_scrub(writer->db);
+	if (error)
+		note_group(writer, 0, error);
+	writer->scrub_from_ns = clock_monotonic_ns() + (clock_monotonic_ns() - began) * SCRUB_SHARE;
+}
+
 static bool jobs_wait(struct writer *writer)
 {
 	bool waiting;
@@ -208,8 +225,11 @@ static void *run(void *arg)
 			since_upkeep = 0;
 			while (upkeep(writer) && !jobs_wait(writer))
 				;
+			scrub(writer);
 		}
 	}
+	writer->scrub_from_ns = 0;
+	scrub(writer);
 	return NULL;
 }
 

@@ -1,0 +1,201 @@
+/*
+ * Erasure: of a subject that was deleted through the writer, the data file holds
+ * nothing any more, wherever in the store it has been.
+ */
+#include "store.h"
+
+#include <semaphore.h>
+
+#include "biomatch/clock.h"
+#include "biomatch/writer.h"
+
+#define VICTIMS 3
+#define OTHERS  150
+/* Of a subject record: what stands before the sealed id (gallery/record.h). */
+#define SEALED_AT   16
+#define TEMPLATE_AT 48
+#define TRACE       32
+
+static const struct writer_options options = {.capacity = 256, .max_group = 4};
+
+struct change_job {
+	struct writer_job job;
+	struct gallery_change change;
+	char subject[32];
+	float vector[STORE_DIM];
+	int error;
+	sem_t *done;
+};
+
+/* Bytes that only a victim's data have. */
+struct traces {
+	uint8_t pseudonym[VICTIMS][TRACE], sealed[VICTIMS][TRACE], template[VICTIMS][TRACE];
+};
+
+static int apply(struct writer_job *job, struct gallery_store *store, struct db_txn *txn)
+{
+	struct gallery_outcome outcome;
+
+	return gallery_apply(store, txn, &((struct change_job *)job)->change, &outcome);
+}
+
+static void done(struct writer_job *job, int error)
+{
+	struct change_job *change = (struct change_job *)job;
+
+	change->error = error;
+	sem_post(change->done);
+}
+
+static void run(struct writer *writer, enum gallery_change_kind kind, const char *name, unsigned n)
+{
+	struct change_job job = {
+		.job = {.apply = apply, .done = done, .deadline_ns = CLOCK_FOREVER},
+		.change = {.kind = kind,
+			   .gallery = "g",
+			   .dim = STORE_DIM,
+			   .encounter = {.expires_ms = GALLERY_NEVER}}};
+	uint64_t seed = n + (kind == GALLERY_PUT ? 1u : 0u);
+	sem_t finished;
+
+	assert_int_equal(sem_init(&finished, 0, 0), 0);
+	snprintf(job.subject, sizeof(job.subject), "%s-%u", name, n);
+	test_vector(&seed, job.vector, STORE_DIM);
+	job.change.subject = job.subject;
+	job.change.embedding = job.vector;
+	job.done = &finished;
+	assert_int_equal(writer_submit(writer, &job.job), 0);
+	sem_wait(&finished);
+	assert_int_equal(job.error, 0);
+	sem_destroy(&finished);
+}
+
+/* The values of a table in which there are only victims. */
+static void read_traces(struct db_txn *txn, enum db_table table, size_t at, uint8_t (*out)[TRACE],
+			uint8_t (*keys)[TRACE])
+{
+	static const uint8_t first[1];
+	struct bytes key, value;
+	struct db_cursor cursor;
+	unsigned n = 0;
+	bool more;
+
+	db_cursor_open(txn, table, &cursor);
+	more = db_cursor_seek(&cursor, (struct bytes){first, sizeof(first)}, &key, &value);
+	for (; more; more = db_cursor_next(&cursor, &key, &value), n++) {
+		assert_true(n < VICTIMS && value.len >= at + TRACE);
+		memcpy(out[n], value.data + at, TRACE);
+		if (keys)
+			memcpy(keys[n], key.data + 4, TRACE);
+	}
+	db_cursor_close(&cursor);
+	assert_int_equal(n, VICTIMS);
+}
+
+static void take_traces(struct test_store *s, struct traces *traces)
+{
+	struct db_txn txn;
+
+	assert_int_equal(db_begin_read(s->db, &txn), 0);
+	read_traces(&txn, DB_SUBJECTS, SEALED_AT, traces->sealed, traces->pseudonym);
+	read_traces(&txn, DB_TAIL, TEMPLATE_AT, traces->template, NULL);
+	db_abort(&txn);
+}
+
+/* How many of the traces are anywhere in the raw file. */
+static unsigned count_traces(const struct test_store *s, const struct traces *traces)
+{
+	const uint8_t *trace = (const uint8_t *)traces;
+	unsigned found = 0;
+	uint8_t *data;
+	char path[128];
+	size_t len;
+
+	test_store_path(s, "store/data.mdb", path);
+	assert_int_equal(file_read(path, 64 << 20, &data, &len), 0);
+	for (size_t i = 0; i < sizeof(*traces) / TRACE; i++)
+		found += memmem(data, len, trace + i * TRACE, TRACE) != NULL;
+	free(data);
+	return found;
+}
+
+static void erase(unsigned others)
+{
+	struct writer *writer;
+	struct traces traces;
+	struct test_store s;
+
+	test_store_init(&s, 64 << 20);
+	test_create_gallery(&s, "g");
+	assert_int_equal(writer_open(s.db, s.store, s.keys, &options, &writer), 0);
+	for (unsigned i = 0; i < VICTIMS; i++)
+		run(writer, GALLERY_PUT, "victim", i);
+	take_traces(&s, &traces);
+	for (unsigned i = 0; i < others; i++)
+		run(writer, GALLERY_PUT, "other", 1000 + i);
+	assert_int_equal(count_traces(&s, &traces), 3 * VICTIMS);
+	for (unsigned i = 0; i < VICTIMS; i++)
+		run(writer, GALLERY_DELETE_SUBJECT, "victim", i);
+	writer_close(writer);
+	assert_false(db_wants_scrub(s.db));
+	assert_int_equal(count_traces(&s, &traces), 0);
+	test_check(&s, 0);
+	test_store_deinit(&s);
+}
+
+static void test_erased_from_the_tail(void **state)
+{
+	(void)state;
+	erase(0);
+	erase(20);
+}
+
+static void test_erased_from_a_segment(void **state)
+{
+	(void)state;
+	erase(OTHERS);
+}
+
+/* The control: a deletion alone leaves what it deleted in the file. */
+static void test_deletion_alone_is_not_enough(void **state)
+{
+	struct gallery_change change = {.kind = GALLERY_DELETE_SUBJECT, .gallery = "g"};
+	struct gallery_outcome outcome;
+	struct writer *writer;
+	struct traces traces;
+	struct test_store s;
+	char name[32];
+
+	(void)state;
+	test_store_init(&s, 64 << 20);
+	test_create_gallery(&s, "g");
+	assert_int_equal(writer_open(s.db, s.store, s.keys, &options, &writer), 0);
+	for (unsigned i = 0; i < VICTIMS; i++)
+		run(writer, GALLERY_PUT, "victim", i);
+	writer_close(writer);
+	take_traces(&s, &traces);
+	for (unsigned i = 0; i < VICTIMS; i++) {
+		snprintf(name, sizeof(name), "victim-%u", i);
+		change.subject = name;
+		assert_int_equal(test_apply(&s, &change, &outcome), 0);
+	}
+	assert_true(count_traces(&s, &traces) > 0);
+	assert_true(db_wants_scrub(s.db));
+	assert_int_equal(db_scrub(s.db), 0);
+	assert_int_equal(count_traces(&s, &traces), 0);
+	test_check(&s, 0);
+	test_store_deinit(&s);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_erased_from_the_tail),
+		cmocka_unit_test(test_erased_from_a_segment),
+		cmocka_unit_test(test_deletion_alone_is_not_enough),
+	};
+
+	if (score_init(NULL))
+		return 1;
+	return cmocka_run_group_tests_name("erasure", tests, NULL, NULL);
+}
