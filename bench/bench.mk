@@ -43,3 +43,14 @@ $B/bench/audit: bench/audit.c $(foreach d,writer audit $(call linked,writer) $(c
 	@echo '  LINK    $@'
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $< -o $@ $(LDFLAGS) -Wl,--start-group \
 		$(sort $(filter %.a,$^)) -Wl,--end-group $(call liblibs,writer) $(call liblibs,audit)
+
+# Searches through the daemon.
+$B/bench/serve: $B/obj/bench/serve.c.o $B/obj/bench/set.c.o \
+		$(foreach d,gallery client $(call linked,gallery) $(call linked,client),$B/lib/lib$d.a)
+	@mkdir -p $(@D)
+	@echo '  LINK    $@'
+	$(Q)$(CC) -o $@ $(LDFLAGS) $(filter %.o,$^) -Wl,--start-group $(sort $(filter %.a,$^)) -Wl,--end-group \
+		$(call liblibs,gallery) $(call liblibs,client)
+
+bench-serve: all $B/bench/serve ## measure searches through the daemon; BENCH_ARGS="N SCANNERS SECONDS"
+	TMPDIR=/dev/shm bench/serve $B $(BENCH_ARGS)

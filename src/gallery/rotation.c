@@ -113,6 +113,13 @@ static int rotation_find(struct gallery_store *store, uint32_t gallery, size_t d
 	return error;
 }
 
+int rotation_prepare(struct gallery_store *store, uint32_t gallery, size_t dim)
+{
+	const struct rotation *rotation;
+
+	return rotation_find(store, gallery, dim, &rotation);
+}
+
 int rotation_apply(struct gallery_store *store, uint32_t gallery, const float *in, size_t dim,
 		   float *out)
 {

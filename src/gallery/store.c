@@ -57,6 +57,27 @@ static int open_store(struct gallery_store *store)
 	return error ? error : make_store(store);
 }
 
+/*
+ * Before the first call, since making a rotation takes as long as a hundred searches.
+ * Whoever asks for a gallery that cannot be read is told then.
+ */
+static void prepare_rotations(struct gallery_store *store)
+{
+	struct gallery_info gallery = {0};
+	struct gallery_snapshot *snapshot;
+	size_t n = 1;
+	int error = gallery_snapshot_open(store, &snapshot);
+
+	if (error)
+		return;
+	while (!error && n) {
+		error = gallery_list(snapshot, gallery.name, &gallery, 1, &n);
+		if (!error && n)
+			error = rotation_prepare(store, gallery.id, gallery.dim);
+	}
+	gallery_snapshot_close(snapshot);
+}
+
 int gallery_store_open(struct db *db, const struct keys *keys, const struct pack *pack,
 		       struct gallery_store **out)
 {
@@ -75,6 +96,7 @@ int gallery_store_open(struct db *db, const struct keys *keys, const struct pack
 		gallery_store_close(store);
 		return error;
 	}
+	prepare_rotations(store);
 	*out = store;
 	return 0;
 }

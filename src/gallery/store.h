@@ -33,6 +33,8 @@ struct gallery_snapshot {
  */
 int rotation_apply(struct gallery_store *store, uint32_t gallery, const float *in, size_t dim,
 		   float *out) BM_MUST_CHECK;
+/* Makes the rotation now, so that nobody has to wait for it later. */
+int rotation_prepare(struct gallery_store *store, uint32_t gallery, size_t dim) BM_MUST_CHECK;
 void rotations_free(struct gallery_store *store);
 
 /* Reads a gallery's record. BM_ENOGALLERY. */

@@ -1,0 +1,476 @@
+/*
+ * Searches through the daemon: fills a store with a set of templates, and asks a
+ * running daemon for them beside the same searches by the kernels alone. The
+ * script `serve` starts the daemon between the two.
+ *
+ *   serve fill STORE KEY PACK N
+ *   serve ask TARGET PKI KEY PACK N SCANNERS SECONDS
+ */
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "biomatch/client.h"
+#include "biomatch/clock.h"
+#include "biomatch/gallery.h"
+#include "biomatch/score.h"
+#include "biomatch/v1/matching_service.pb-c.h"
+#include "set.h"
+
+#define PROBES      16
+#define MAX_CALLS   20000
+#define RUNS        200
+#define SPREAD      0.077f
+#define FIRST_PROBE (UINT64_C(1) << 40)
+#define VERIFIERS   4
+#define PACE_NS     (20 * CLOCK_NS_PER_MS) /* of one verifier: 200 verifications a second in all */
+
+struct bench {
+	const char *target, *pki;
+	struct pack *pack;
+	struct keys *keys;
+	struct set set;
+	Biomatch__V1__Template templates[PROBES];
+	float probes[PROBES * CODE_MAX_DIM];
+	float threshold; /* that the daemon holds scores against */
+	atomic_bool over;
+};
+
+/* One client on a thread of its own: what it asks, and how long each answer took. */
+struct caller {
+	struct bench *bench;
+	const char *purpose;
+	size_t first, calls;
+	int64_t pace_ns; /* 0 for one call after the other */
+	bool verifies;
+	double ms[MAX_CALLS], match_ms[MAX_CALLS];
+	size_t n;
+};
+
+static void must(int error, const char *what)
+{
+	if (!error)
+		return;
+	fprintf(stderr, "%s: %s\n", what, bm_error_text(error));
+	exit(1);
+}
+
+static int by_size(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+static double quantile(double *v, size_t n, double q)
+{
+	qsort(v, n, sizeof(*v), by_size);
+	return n ? v[(size_t)(q * (double)(n - 1))] : NAN;
+}
+
+static void put(struct gallery_store *store, struct db_txn *txn, const struct set *set, size_t i)
+{
+	struct gallery_outcome outcome;
+	char subject[32];
+	float v[CODE_MAX_DIM];
+	struct gallery_change change = {.kind = GALLERY_PUT,
+					.gallery = "bench",
+					.subject = subject,
+					.embedding = v,
+					.dim = set->dim,
+					.encounter = {.id = "e", .expires_ms = GALLERY_NEVER}};
+
+	snprintf(subject, sizeof(subject), "s%zu", i);
+	set_draw(set, i, v);
+	must(gallery_apply(store, txn, &change, &outcome), "put");
+}
+
+static void fill(const char *dir, const char *key, const char *pack_dir, size_t n)
+{
+	struct gallery_change create = {.kind = GALLERY_CREATE, .gallery = "bench"};
+	struct gallery_outcome outcome;
+	struct gallery_store *store;
+	char message[PACK_MESSAGE_LEN] = "";
+	struct pack *pack;
+	struct keys *keys;
+	struct db_txn txn;
+	struct db *db;
+	struct set set = {.spread = SPREAD};
+
+	must(pack_open(pack_dir, true, &pack, message), message);
+	must(keys_open(key, &keys), key);
+	must(db_open(dir, UINT64_C(64) << 30, 64, &db, message), message);
+	must(gallery_store_open(db, keys, pack, &store), "store");
+	set.dim = pack->dim;
+	must(db_begin_write(db, &txn), "begin");
+	must(gallery_apply(store, &txn, &create, &outcome), "create");
+	must(db_commit(&txn), "commit");
+	for (size_t i = 0; i < n;) {
+		size_t end = i + SET_SEGMENT_ROWS < n ? i + SET_SEGMENT_ROWS : n;
+		bool more = true;
+
+		must(db_begin_write(db, &txn), "begin");
+		for (; i < end; i++)
+			put(store, &txn, &set, i);
+		while (more)
+			must(gallery_maintain(store, &txn, &more), "upkeep");
+		must(db_commit(&txn), "commit");
+	}
+	gallery_store_close(store);
+	db_close(db);
+	keys_close(keys);
+	pack_close(pack);
+}
+
+static struct biomatch_client *dial(const struct bench *b)
+{
+	char certificate[512], key[512], ca[512], message[BIOMATCH_MESSAGE_MAX] = "";
+	struct biomatch_options options = {.target = b->target,
+					   .certificate = certificate,
+					   .private_key = key,
+					   .ca = ca,
+					   .server_name = "localhost",
+					   .connect_ms = 5000};
+	struct biomatch_client *client;
+
+	snprintf(certificate, sizeof(certificate), "%s/bench.pem", b->pki);
+	snprintf(key, sizeof(key), "%s/bench.key", b->pki);
+	snprintf(ca, sizeof(ca), "%s/ca.pem", b->pki);
+	must(biomatch_client_open(&options, &client, message), message);
+	return client;
+}
+
+/* Sends one request; its answer is in the arena. */
+static ProtobufCMessage *ask(struct biomatch_client *client, const char *path,
+			     const ProtobufCMessage *request,
+			     const ProtobufCMessageDescriptor *type, struct arena *arena)
+{
+	struct biomatch_status status;
+	ProtobufCMessage *reply;
+
+	must(biomatch_client_call(client, path, request, type, 60000, arena, &reply, &status),
+	     path);
+	if (status.code != GRPC_OK) {
+		fprintf(stderr, "%s: %s\n", path, status.message);
+		exit(1);
+	}
+	return reply;
+}
+
+static const Biomatch__V1__IdentifyResponse *identify(struct biomatch_client *client,
+						      struct bench *b, const char *purpose,
+						      size_t probe, struct arena *arena)
+{
+	Biomatch__V1__Probe of = BIOMATCH__V1__PROBE__INIT;
+	Biomatch__V1__IdentifyRequest request = BIOMATCH__V1__IDENTIFY_REQUEST__INIT;
+	char *gallery = (char *)(uintptr_t) "bench";
+
+	of.kind_case = BIOMATCH__V1__PROBE__KIND_TEMPLATE;
+	of.template_ = &b->templates[probe];
+	request.purpose = (char *)(uintptr_t)purpose;
+	request.galleries = &gallery;
+	request.n_galleries = 1;
+	request.max_candidates = 10;
+	request.probe = &of;
+	return (const void *)ask(client, "/biomatch.v1.MatchingService/Identify", &request.base,
+				 &biomatch__v1__identify_response__descriptor, arena);
+}
+
+static void verify(struct biomatch_client *client, struct bench *b, size_t probe,
+		   struct arena *arena)
+{
+	Biomatch__V1__Probe of = BIOMATCH__V1__PROBE__INIT;
+	Biomatch__V1__VerifyRequest request = BIOMATCH__V1__VERIFY_REQUEST__INIT;
+	char subject[32];
+
+	snprintf(subject, sizeof(subject), "s%zu", probe * 7919 % b->set.n);
+	of.kind_case = BIOMATCH__V1__PROBE__KIND_TEMPLATE;
+	of.template_ = &b->templates[probe % PROBES];
+	request.purpose = (char *)(uintptr_t) "verify";
+	request.gallery = (char *)(uintptr_t) "bench";
+	request.subject_id = subject;
+	request.probe = &of;
+	ask(client, "/biomatch.v1.MatchingService/Verify", &request.base,
+	    &biomatch__v1__verify_response__descriptor, arena);
+}
+
+static void *call_on(void *arg)
+{
+	struct caller *c = arg;
+	struct biomatch_client *client = dial(c->bench);
+	struct arena arena;
+	int64_t next = clock_monotonic_ns();
+
+	while (c->n < c->calls && !atomic_load(&c->bench->over)) {
+		int64_t began;
+
+		if (c->pace_ns) {
+			struct timespec until = {next / CLOCK_NS_PER_SEC, next % CLOCK_NS_PER_SEC};
+
+			clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
+			next += c->pace_ns;
+		}
+		arena_init(&arena, 1 << 20);
+		began = clock_monotonic_ns();
+		if (c->verifies) {
+			verify(client, c->bench, c->first + c->n, &arena);
+		} else {
+			const Biomatch__V1__IdentifyResponse *r = identify(
+				client, c->bench, c->purpose, (c->first + c->n) % PROBES, &arena);
+
+			c->match_ms[c->n] = r->times->match_us / 1e3;
+		}
+		c->ms[c->n++] = (double)(clock_monotonic_ns() - began) / CLOCK_NS_PER_MS;
+		arena_deinit(&arena);
+	}
+	biomatch_client_close(client);
+	return NULL;
+}
+
+/* The daemon's candidates are those of an exhaustive scan of the same templates. */
+static void check(struct bench *b, const char *purpose)
+{
+	struct biomatch_client *client = dial(b);
+	struct team *team = team_new(2);
+	size_t wrong = 0;
+
+	for (size_t p = 0; p < PROBES; p++) {
+		struct found truth;
+		struct search search = {.method = METHOD_FLOAT,
+					.probes = b->probes + p * b->set.dim,
+					.m = 1,
+					.threshold = b->threshold,
+					.k = 10,
+					.found = &truth};
+		const Biomatch__V1__IdentifyResponse *r;
+		struct arena arena;
+
+		arena_init(&arena, 1 << 20);
+		r = identify(client, b, purpose, p, &arena);
+		team_search(team, &b->set, &search);
+		wrong += r->n_candidates != truth.n;
+		for (size_t i = 0; i < truth.n && i < r->n_candidates; i++) {
+			char subject[32];
+
+			snprintf(subject, sizeof(subject), "s%u", truth.row[i]);
+			wrong += strcmp(subject, r->candidates[i]->subject_id) != 0 ||
+				 fabsf(r->candidates[i]->raw->score - truth.score[i]) > 1e-5f;
+		}
+		arena_deinit(&arena);
+	}
+	printf("%s: %zu of %d probes answered otherwise than by a scan of float32\n", purpose,
+	       wrong, PROBES);
+	team_free(team);
+	biomatch_client_close(client);
+	if (wrong)
+		exit(1);
+}
+
+/* Milliseconds of the kernels alone, of one search of m probes. */
+static double kernels(struct bench *b, enum method method, unsigned threads, size_t m)
+{
+	struct team *team = team_new(threads);
+	struct found found[PROBES];
+	double ms[RUNS];
+
+	for (size_t i = 0; i < RUNS; i++) {
+		struct search search = {.method = method,
+					.probes =
+						b->probes + (m == 1 ? i % PROBES : 0) * b->set.dim,
+					.m = m,
+					.threshold = b->threshold,
+					.k = 10,
+					.found = found};
+		int64_t began = clock_monotonic_ns();
+
+		team_search(team, &b->set, &search);
+		ms[i] = (double)(clock_monotonic_ns() - began) / CLOCK_NS_PER_MS;
+	}
+	team_free(team);
+	return quantile(ms, RUNS, 0.5);
+}
+
+static struct caller *callers(struct bench *b, size_t n, const char *purpose, size_t calls)
+{
+	struct caller *all = calloc(n, sizeof(*all));
+
+	if (!all)
+		exit(1);
+	for (size_t i = 0; i < n; i++)
+		all[i] = (struct caller){
+			.bench = b, .purpose = purpose, .first = i * 5, .calls = calls};
+	return all;
+}
+
+static void start(struct caller *all, size_t n, pthread_t *threads)
+{
+	atomic_store(&all->bench->over, false);
+	for (size_t i = 0; i < n; i++)
+		must(pthread_create(&threads[i], NULL, call_on, &all[i]) ? BM_ENOMEM : 0, "thread");
+}
+
+static void join(pthread_t *threads, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		pthread_join(threads[i], NULL);
+}
+
+/* One search at a time, then from 16 clients at once. */
+static void compare(struct bench *b, const char *purpose, enum method method, unsigned threads)
+{
+	struct caller *all = callers(b, PROBES, purpose, RUNS);
+	double bare = kernels(b, method, threads, 1), batch, whole, match;
+	pthread_t ids[PROBES];
+	int64_t began;
+
+	start(all, 1, ids);
+	join(ids, 1);
+	whole = quantile(all[0].ms, all[0].n, 0.5);
+	match = quantile(all[0].match_ms, all[0].n, 0.5);
+	printf("| %-9s | 1 client | %8.3f | %8.3f (%.2f) | %8.3f (%.2f) |\n", purpose, bare, match,
+	       match / bare, whole, whole / bare);
+	batch = kernels(b, method, threads, PROBES) / PROBES;
+	for (size_t i = 0; i < PROBES; i++)
+		all[i].n = 0;
+	began = clock_monotonic_ns();
+	start(all, PROBES, ids);
+	join(ids, PROBES);
+	whole = (double)(clock_monotonic_ns() - began) / CLOCK_NS_PER_MS / (PROBES * RUNS);
+	printf("| %-9s | %d clients | %8.3f | | %8.3f (%.2f) |\n", purpose, PROBES, batch, whole,
+	       whole / batch);
+	free(all);
+}
+
+/* Verifications at a steady pace, alone and beside searches that never pause. */
+static void contend(struct bench *b, size_t seconds, const char *purpose)
+{
+	struct caller *all =
+		callers(b, VERIFIERS, NULL, seconds * (size_t)(CLOCK_NS_PER_SEC / PACE_NS));
+	struct caller *search = callers(b, 1, purpose, MAX_CALLS);
+	double *ms = malloc(VERIFIERS * MAX_CALLS * sizeof(*ms));
+	pthread_t ids[VERIFIERS], beside;
+	size_t n = 0;
+
+	if (!ms)
+		exit(1);
+	for (size_t i = 0; i < VERIFIERS; i++) {
+		all[i].verifies = true;
+		all[i].pace_ns = PACE_NS;
+	}
+	if (purpose)
+		start(search, 1, &beside);
+	start(all, VERIFIERS, ids);
+	join(ids, VERIFIERS);
+	atomic_store(&b->over, true);
+	if (purpose)
+		join(&beside, 1);
+	for (size_t i = 0; i < VERIFIERS; i++) {
+		memcpy(ms + n, all[i].ms, all[i].n * sizeof(*ms));
+		n += all[i].n;
+	}
+	printf("| %-9s | %8.3f | %8.3f | %8.3f | %6zu |\n", purpose ? purpose : "nothing",
+	       quantile(ms, n, 0.5), quantile(ms, n, 0.99), quantile(ms, n, 0.999), search->n);
+	free(ms);
+	free(search);
+	free(all);
+}
+
+static void make_templates(struct bench *b)
+{
+	size_t bytes = b->set.dim * sizeof(float);
+
+	for (size_t i = 0; i < PROBES; i++) {
+		Biomatch__V1__Template *t = &b->templates[i];
+		float *v = b->probes + i * b->set.dim;
+
+		set_draw(&b->set, FIRST_PROBE + i, v);
+		biomatch__v1__template__init(t);
+		t->model = (char *)(uintptr_t)b->pack->model;
+		t->data.len = bytes + KEYS_SEAL_OVERHEAD;
+		t->data.data = malloc(t->data.len);
+		must(!t->data.data
+			     ? BM_ENOMEM
+			     : keys_seal(b->keys, KEYS_TEMPLATE,
+					 (struct bytes){b->pack->digest, PACK_SHA256_LEN},
+					 (struct bytes){(const uint8_t *)v, bytes}, t->data.data),
+		     "template");
+	}
+}
+
+/* The first template of the gallery is asked for: a mate, whose answer tells the threshold. */
+static void learn_threshold(struct bench *b)
+{
+	struct biomatch_client *client = dial(b);
+	float first[CODE_MAX_DIM];
+	struct arena arena;
+	const Biomatch__V1__IdentifyResponse *r;
+	Biomatch__V1__Template kept = b->templates[0];
+
+	set_draw(&b->set, 0, first);
+	kept.data.data = b->templates[0].data.data;
+	must(keys_seal(b->keys, KEYS_TEMPLATE, (struct bytes){b->pack->digest, PACK_SHA256_LEN},
+		       (struct bytes){(const uint8_t *)first, b->set.dim * sizeof(float)},
+		       kept.data.data),
+	     "template");
+	arena_init(&arena, 1 << 20);
+	r = identify(client, b, "certified", 0, &arena);
+	if (!r->n_candidates || strcmp(r->candidates[0]->subject_id, "s0")) {
+		fprintf(stderr, "the first template of the gallery was not found\n");
+		exit(1);
+	}
+	b->threshold = r->candidates[0]->raw->threshold;
+	arena_deinit(&arena);
+	biomatch_client_close(client);
+	free(b->templates[0].data.data);
+}
+
+static void measure(struct bench *b, size_t n, unsigned scanners, size_t seconds)
+{
+	b->set.dim = b->pack->dim;
+	b->set.spread = SPREAD;
+	set_make(&b->set, n);
+	make_templates(b);
+	learn_threshold(b);
+	make_templates(b);
+	printf("N = %zu, d = %zu, threshold %.3f, %u scan thread%s, %s kernels\n\n", n, b->set.dim,
+	       (double)b->threshold, scanners, scanners > 1 ? "s" : "", score_kernel()->name);
+	check(b, "certified");
+	check(b, "fast");
+	printf("\n| ms of a search | | kernels alone | in the daemon | whole RPC |\n"
+	       "|---|---|--:|--:|--:|\n");
+	compare(b, "certified", METHOD_CERTIFIED, scanners);
+	compare(b, "fast", METHOD_FAST, scanners);
+	printf("\n| Verify beside | p50 ms | p99 ms | p99.9 ms | searches |\n"
+	       "|---|--:|--:|--:|--:|\n");
+	contend(b, seconds, NULL);
+	contend(b, seconds, "certified");
+	contend(b, seconds, "fast");
+	set_free(&b->set);
+}
+
+int main(int argc, char **argv)
+{
+	struct bench *b = calloc(1, sizeof(*b));
+	char message[PACK_MESSAGE_LEN] = "";
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	must(score_init(NULL), "score");
+	if (b && argc == 6 && !strcmp(argv[1], "fill")) {
+		fill(argv[2], argv[3], argv[4], strtoul(argv[5], NULL, 10));
+	} else if (b && argc == 9 && !strcmp(argv[1], "ask")) {
+		b->target = argv[2];
+		b->pki = argv[3];
+		must(keys_open(argv[4], &b->keys), argv[4]);
+		must(pack_open(argv[5], true, &b->pack, message), message);
+		measure(b, strtoul(argv[6], NULL, 10), (unsigned)strtoul(argv[7], NULL, 10),
+			strtoul(argv[8], NULL, 10));
+	} else {
+		fprintf(stderr, "usage: see bench/serve\n");
+		return 64;
+	}
+	free(b);
+	return 0;
+}
