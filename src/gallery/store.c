@@ -59,6 +59,7 @@ static int open_store(struct gallery_store *store)
 
 /*
  * Before the first call, since making a rotation takes as long as a hundred searches.
+ * A gallery that holds nothing yet gets its own with its first encounter.
  * Whoever asks for a gallery that cannot be read is told then.
  */
 static void prepare_rotations(struct gallery_store *store)
@@ -72,7 +73,7 @@ static void prepare_rotations(struct gallery_store *store)
 		return;
 	while (!error && n) {
 		error = gallery_list(snapshot, gallery.name, &gallery, 1, &n);
-		if (!error && n)
+		if (!error && n && gallery.encounters)
 			error = rotation_prepare(store, gallery.id, gallery.dim);
 	}
 	gallery_snapshot_close(snapshot);

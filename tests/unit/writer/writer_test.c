@@ -252,6 +252,34 @@ static void test_requests_are_remembered(void **state)
 	test_store_deinit(&s);
 }
 
+/* Years away and back: nothing stops, and a reply of this day is not forgotten. */
+static void test_clock_jumps(void **state)
+{
+	const int64_t years = INT64_C(365) * 24 * 3600 * 1000;
+	static const int jumps[] = {-30, 0, 40, -30, 0};
+	struct writer *writer;
+	struct put_job put;
+	struct test_store s;
+
+	(void)state;
+	test_store_init(&s, 64 << 20);
+	test_create_gallery(&s, "g");
+	assert_int_equal(writer_open(s.db, s.store, s.keys, &options, &writer), 0);
+	for (uint8_t i = 0; i < sizeof(jumps) / sizeof(jumps[0]); i++) {
+		clock_shift_wall(jumps[i] * years);
+		for (unsigned again = 0; again < 2; again++) {
+			request_init(&put, "ada", (uint8_t)(10 + i), 1);
+			assert_int_equal(put_run(writer, &put), 0);
+			assert_int_equal(put.applied, again ? 0 : 1);
+		}
+	}
+	clock_shift_wall(0);
+	assert_int_equal(count_subjects(&s), 1);
+	test_check(&s, 0);
+	writer_close(writer);
+	test_store_deinit(&s);
+}
+
 static void test_upkeep_seals(void **state)
 {
 	struct gallery_snapshot *snapshot;
@@ -543,6 +571,7 @@ int main(void)
 		cmocka_unit_test(test_queue_is_bounded),
 		cmocka_unit_test(test_deadline),
 		cmocka_unit_test(test_requests_are_remembered),
+		cmocka_unit_test(test_clock_jumps),
 		cmocka_unit_test(test_upkeep_seals),
 		cmocka_unit_test(test_full_store_fails_the_group),
 		cmocka_unit_test(test_searches_beside_writes),
