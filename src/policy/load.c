@@ -333,12 +333,14 @@ static int load_root(struct loader *l)
 			error = read_name(l, v, &policy->deployment);
 		else if (!strcmp(v->key, "purposes"))
 			error = load_purposes(l, v);
+		else if (!strcmp(v->key, "estate"))
+			error = estate_load(policy, v, l->message);
 		else
 			error = FAIL(l, v, "a policy has no option \"%s\"", v->key);
 	}
 	if (!error && (!policy->version || !policy->deployment || !policy->purposes))
 		error = FAIL(l, root, "a policy needs version, deployment and purposes");
-	return error;
+	return error ? error : estate_check(policy, root, l->message);
 }
 
 int policy_open(const char *path, const struct pack *pack, struct policy **out,

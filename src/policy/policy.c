@@ -113,7 +113,7 @@ int policy_decide(const struct policy *policy, const char *peer_uri, const char 
 	assert(operation < POLICY_OPERATIONS);
 	if (error)
 		return error;
-	if (strcmp(peer.deployment, policy->deployment))
+	if (strcmp(peer.deployment, policy->deployment) || !estate_holds(policy, &peer))
 		return BM_EPEER;
 	found = find_purpose(policy, purpose);
 	if (!found)

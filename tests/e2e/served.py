@@ -65,6 +65,15 @@ def told(error):
     return status.reason, status.field
 
 
+def refused(case, status, reason, field, function, *arguments, **named):
+    """Asserts that a call fails with this status, reason and field, and says what to do."""
+    with case.assertRaises(grpc.RpcError) as caught:
+        function(*arguments, **named)
+    case.assertEqual(caught.exception.code(), status, caught.exception.details())
+    case.assertEqual(told(caught.exception), (reason, field))
+    case.assertTrue(caught.exception.details())
+
+
 class Client:
     """One endpoint's connection."""
 
@@ -118,9 +127,4 @@ class Served(Place):
         self.ada = [read(os.path.join(PEOPLE, "ada", name)) for name in ("01.jpg", "02.jpg")]
         self.strangers = [read(path) for path in sorted(glob.glob(PEOPLE + "/*/01.jpg")) if "/ada/" not in path]
 
-    def refused(self, status, reason, field, function, *arguments, **named):
-        with self.assertRaises(grpc.RpcError) as caught:
-            function(*arguments, **named)
-        self.assertEqual(caught.exception.code(), status, caught.exception.details())
-        self.assertEqual(told(caught.exception), (reason, field))
-        self.assertTrue(caught.exception.details())
+    refused = refused

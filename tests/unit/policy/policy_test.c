@@ -221,6 +221,42 @@ static void test_denies_by_default(void **state)
 	policy_close(policy);
 }
 
+#define ESTATE                                                                                     \
+	"estate:\n"                                                                                \
+	"  - {site: pier, class: lane, count: 12}\n"                                               \
+	"  - {site: pier, class: counter, count: 1}\n"                                             \
+	"  - {site: airport, class: lane, count: 3}\n"
+
+static void test_estate(void **state)
+{
+	static const struct {
+		const char *peer;
+		int expected;
+	} cases[] = {
+		{"biomatch://hk/pier/lane/1", 0},
+		{"biomatch://hk/pier/lane/12", 0},
+		{"biomatch://hk/airport/lane/3", 0},
+		{"biomatch://hk/pier/counter/1", 0},
+		{"biomatch://hk/pier/lane/13", BM_EPEER},
+		{"biomatch://hk/pier/lane/0", BM_EPEER},
+		{"biomatch://hk/pier/lane/01", BM_EPEER},
+		{"biomatch://hk/pier/lane/1a", BM_EPEER},
+		{"biomatch://hk/airport/lane/4", BM_EPEER},
+		{"biomatch://hk/airport/counter/1", BM_EPEER},
+		{"biomatch://hk/harbour/lane/1", BM_EPEER},
+		{"biomatch://hk/pier/kiosk/1", BM_EPEER},
+	};
+	struct policy *policy = open_good(*state, HEAD GATE ESTATE);
+	const struct policy_purpose *p;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		if (policy_decide(policy, cases[i].peer, "gate", POLICY_VERIFY, "people", &p) !=
+		    cases[i].expected)
+			fail_msg("%s", cases[i].peer);
+	}
+	policy_close(policy);
+}
+
 /* One option of the gate changed, left out or added. */
 #define GATE_WITH(options) HEAD "  - name: gate\n" options
 #define BASICS                                                                                     \
@@ -284,6 +320,15 @@ static const struct {
 	{5, "max_candidates needs a whole", GATE_WITH("    max_candidates: 020\n")},
 	{5, "search may be", GATE_WITH("    search: certain\n")},
 	{5, "raw_scores needs", GATE_WITH("    raw_scores: yes\n")},
+	{11, "estate needs a list", HEAD GATE "estate: {}\n"},
+	{12, "no such site", HEAD GATE "estate:\n  - {site: a b, class: lane, count: 1}\n"},
+	{12, "no such count", HEAD GATE "estate:\n  - {site: a, class: lane, count: 0}\n"},
+	{12, "no such number", HEAD GATE "estate:\n  - {site: a, class: lane, number: 1}\n"},
+	{12, "needs site, class and count", HEAD GATE "estate:\n  - {site: a, class: lane}\n"},
+	{12, "needs site, class and count", HEAD GATE "estate:\n  - pier\n"},
+	{15, "lists lane at pier twice",
+	 HEAD GATE ESTATE "  - {site: pier, class: lane, count: 2}\n"},
+	{1, "class counter, of which", HEAD GATE "estate:\n  - {site: a, class: lane, count: 1}\n"},
 	{10, "the smallest is 0.0001",
 	 GATE_WITH(BASICS "    operations: [verify]\n"
 			  "    galleries: [x]\n"
@@ -352,6 +397,15 @@ static void test_shipped_policy(void **state)
 				       POLICY_ADMIN, NULL, &p),
 			 0);
 	policy_close(policy);
+	if (policy_open("config/hongkong.yaml", shipped, &policy, message))
+		fail_msg("%s", message);
+	assert_int_equal(policy_decide(policy, "biomatch://hongkong/lo-wu/echannel-departure/82",
+				       "departure", POLICY_VERIFY, "arrivals", &p),
+			 0);
+	assert_int_equal(policy_decide(policy, "biomatch://hongkong/lo-wu/echannel-departure/83",
+				       "departure", POLICY_VERIFY, "arrivals", &p),
+			 BM_EPEER);
+	policy_close(policy);
 	pack_close(shipped);
 }
 
@@ -363,6 +417,7 @@ int main(void)
 		cmocka_unit_test(test_search_fmr),
 		cmocka_unit_test_setup_teardown(test_purpose_carries_its_options, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_denies_by_default, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_estate, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
 		cmocka_unit_test(test_missing_file),
 		cmocka_unit_test(test_shipped_policy),

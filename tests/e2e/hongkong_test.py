@@ -1,0 +1,277 @@
+#!/usr/bin/python3 -B
+"""Every transaction of config/hongkong.yaml: real faces, each endpoint's own certificate, three suppliers' clients."""
+import collections
+import csv
+import glob
+import json
+import os
+import re
+import shutil
+import unittest
+
+import grpc
+
+from harness import BUILD, ROOT, Place, run
+from messages import admin, analysis, common, enrolment, matching
+from served import ADMIN, ANALYSIS, ENROLMENT, GROUP, MATCHING, PEOPLE, Client, picture, read, refused
+
+PROFILE = os.path.join(ROOT, "config/hongkong.yaml")
+ENDPOINTS = os.path.join(os.environ.get("BIOMATCH_DATA", os.path.join(ROOT, "../shared/data")), "hk_endpoints.csv")
+HEADQUARTERS = ("immigration-headquarters", "admin", 1)
+ADA = [os.path.join(PEOPLE, "ada", name) for name in ("01.jpg", "02.jpg")]
+STRANGERS = [path for path in sorted(glob.glob(PEOPLE + "/*/01.jpg")) if "/ada/" not in path]
+DENIED, NO_PEER = grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED
+EVERY_CLASS = {
+    "echannel-departure": ("west-kowloon-high-speed-rail", "departure", "arrivals"),
+    "arrival-counter": ("lo-wu", "arrival", "arrivals"),
+    "registration-kiosk": ("airport", "visitor-registration", "visitors"),
+    "vehicle-echannel": ("shenzhen-bay", "vehicle-clearance", "drivers"),
+    "id-registration-counter": ("registration-of-persons-offices", "id-application", "residents"),
+    "id-collection-kiosk": ("smart-id-card-replacement-centres", "id-collection", "residents"),
+    "passport-application-kiosk": ("branch-offices", "passport-photo", "residents"),
+}
+
+
+class Endpoint(Client):
+    """One endpoint with its purpose."""
+
+    def __init__(self, place, site, kind, number, purpose):
+        name = "%s-%s-%s" % (site, kind, number)
+        if not os.path.exists(place.path("pki/%s.pem" % name)):
+            place.cert("endpoint", place.path("pki/ca"), place.path("pki/" + name),
+                       "biomatch://hongkong/%s/%s/%s" % (site, kind, number))
+        super().__init__(place, place.daemon.port, name)
+        self.name, self.purpose = name, purpose
+
+    def verifies(self, subject, path, gallery):
+        return self.verify(subject, picture(read(path)), gallery=gallery, purpose=self.purpose)
+
+    def compares(self, live, other):
+        return self.call(MATCHING + "Compare", matching.CompareRequest(
+            purpose=self.purpose, probe=picture(read(live)), reference=picture(read(other))), matching.CompareResponse)
+
+    def identifies(self, path, gallery):
+        return self.call(MATCHING + "Identify", matching.IdentifyRequest(
+            purpose=self.purpose, galleries=[gallery], probe=picture(read(path))), matching.IdentifyResponse)
+
+    def enrols(self, subject, path, gallery, kind="", unique=False):
+        return self.call(ENROLMENT + "Enrol", enrolment.EnrolRequest(
+            purpose=self.purpose, request_id="%s/%s/%s" % (subject, gallery, path[-20:]), gallery=gallery,
+            subject_id=subject, reference=picture(read(path)), refuse_duplicates=unique,
+            encounter=enrolment.Encounter(encounter_type=kind)), enrolment.EnrolResponse)
+
+    def judges(self, path):
+        return self.call(ANALYSIS + "Analyse", analysis.AnalyseRequest(
+            purpose=self.purpose, image=common.Image(data=read(path))), analysis.AnalyseResponse)
+
+
+class HongKongTest(Place):
+    refused = refused
+
+    def configuration(self, more=""):
+        return super().configuration(more).replace("64MiB", "1GiB")
+
+    def setUp(self):
+        super().setUp()
+        shutil.copy(PROFILE, self.path("policy.yaml"))
+        self.daemon = self.start()
+        office = self.endpoint(*HEADQUARTERS, "administration")
+        for gallery in ("arrivals", "visitors", "drivers", "residents"):
+            office.call(ADMIN + "CreateGallery", admin.CreateGalleryRequest(
+                purpose="administration", request_id=gallery, name=gallery), admin.CreateGalleryResponse)
+
+    def endpoint(self, site, kind, number, purpose):
+        return Endpoint(self, site, kind, number, purpose)
+
+    def passes(self, answer):
+        self.assertEqual((answer.decision, answer.reason), (common.DECISION_MATCH, common.REASON_UNSPECIFIED))
+        # The decision and a coarse band: no endpoint sees a score.
+        self.assertFalse(answer.HasField("raw"))
+        self.assertIn(answer.band, (common.SCORE_BAND_ABOVE, common.SCORE_BAND_MATE))
+
+    def stops(self, answer):
+        self.assertEqual((answer.decision, answer.reason), (common.DECISION_NO_MATCH, common.REASON_UNSPECIFIED))
+        self.assertFalse(answer.HasField("raw"))
+
+    def refers(self, answer, reason):
+        self.assertEqual((answer.decision, answer.reason), (common.DECISION_REFER, reason))
+
+    def arrive(self, site, number, subject):
+        """A visitor arrives: the camera against the document, then enrolled."""
+        counter = self.endpoint(site, "arrival-counter", number, "arrival")
+        self.passes(counter.compares(ADA[0], ADA[1]))
+        self.stops(counter.compares(ADA[0], STRANGERS[0]))
+        self.assertEqual(counter.enrols(subject, ADA[0], "arrivals", "arrival").outcome,
+                         enrolment.ENROL_OUTCOME_CREATED)
+
+    def test_1a_departure(self):
+        self.arrive("airport", 96, "visitor")
+        gate = self.endpoint("lo-wu", "echannel-departure", 82, "departure")
+        self.passes(gate.verifies("visitor", ADA[1], "arrivals"))
+        self.stops(gate.verifies("visitor", STRANGERS[0], "arrivals"))
+        self.refers(gate.verifies("never-arrived", ADA[1], "arrivals"), common.REASON_NO_REFERENCE)
+        self.refers(gate.verifies("visitor", GROUP, "arrivals"), common.REASON_SEVERAL_FACES)
+
+    def test_1b_arrival(self):
+        self.arrive("west-kowloon-high-speed-rail", 1, "visitor")
+        counter = self.endpoint("west-kowloon-high-speed-rail", "arrival-counter", 2, "arrival")
+        self.assertEqual(counter.enrols("family", GROUP, "arrivals", "arrival").reason, common.REASON_SEVERAL_FACES)
+        # What a counter enrols it cannot read back, search or remove.
+        self.refused(DENIED, "PURPOSE_DENIED", "", counter.identifies, ADA[1], "arrivals")
+        self.refused(DENIED, "PURPOSE_DENIED", "", counter.verifies, "visitor", ADA[1], "arrivals")
+
+    def test_1c_registration(self):
+        kiosk = self.endpoint("macau-ferry-terminal", "registration-kiosk", 7, "visitor-registration")
+        self.passes(kiosk.compares(ADA[1], ADA[0]))
+        self.assertEqual(kiosk.identifies(ADA[1], "visitors").decision, common.DECISION_NO_MATCH)
+        self.assertEqual(kiosk.enrols("first", ADA[1], "visitors", "registration", unique=True).outcome,
+                         enrolment.ENROL_OUTCOME_CREATED)
+        found = kiosk.identifies(ADA[0], "visitors")
+        self.assertEqual([c.subject_id for c in found.candidates], ["first"])
+        again = kiosk.enrols("second", ADA[0], "visitors", "registration", unique=True)
+        self.assertEqual((again.outcome, [c.subject_id for c in again.candidates]),
+                         (enrolment.ENROL_OUTCOME_DUPLICATE, ["first"]))
+        self.assertEqual(kiosk.enrols("other", STRANGERS[0], "visitors", "registration", unique=True).outcome,
+                         enrolment.ENROL_OUTCOME_CREATED)
+
+    def enrol_driver(self):
+        office = self.endpoint(*HEADQUARTERS, "driver-enrolment")
+        self.assertEqual(office.enrols("driver", ADA[0], "drivers", "application", unique=True).outcome,
+                         enrolment.ENROL_OUTCOME_CREATED)
+
+    def test_1d_vehicle(self):
+        self.enrol_driver()
+        kiosk = self.endpoint("man-kam-to", "vehicle-echannel", 12, "vehicle-clearance")
+        self.passes(kiosk.verifies("driver", ADA[1], "drivers"))
+        self.stops(kiosk.verifies("driver", STRANGERS[1], "drivers"))
+        self.refers(kiosk.verifies("passenger", ADA[1], "drivers"), common.REASON_NO_REFERENCE)
+
+    def test_2_second_supplier(self):
+        """Shenzhen Bay's kiosks from another supplier: the same work over npm's client."""
+        if not os.path.isdir(os.path.join(ROOT, "build/node/node_modules")):
+            self.skipTest("build/node is missing; run scripts/setup")
+        self.enrol_driver()
+        kiosk = self.endpoint("shenzhen-bay", "vehicle-echannel", 50, "vehicle-clearance")
+        for probe, expected in ((ADA[1], "DECISION_MATCH"), (STRANGERS[0], "DECISION_NO_MATCH")):
+            done = run("node", os.path.join(ROOT, "tests/e2e/verify.mjs"), "localhost:%d" % self.daemon.port,
+                       self.path("pki/ca.pem"), self.path("pki/" + kiosk.name), kiosk.purpose, "drivers", "driver", probe)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            answer = json.loads(done.stdout)
+            self.assertEqual((answer["decision"], answer["raw"]), (expected, None))
+
+    def third_supplier(self, kind, number, purpose, *command):
+        """The status and answer of the C client at the bridge."""
+        endpoint = self.endpoint("hong-kong-zhuhai-macao-bridge", kind, number, purpose)
+        files = ["--ca=" + self.path("pki/ca.pem"), "--cert=" + self.path("pki/%s.pem" % endpoint.name),
+                 "--key=" + self.path("pki/%s.key" % endpoint.name)]
+        done = run(BUILD + "/biomatch", *command, "--json", "--purpose=" + purpose,
+                   "--target=localhost:%d" % self.daemon.port, *files)
+        self.assertEqual(done.stderr, "")
+        return done.returncode, json.loads(done.stdout)
+
+    def test_3_bridge(self):
+        """1a to 1d from a third integrator's clients at the Hong Kong-Zhuhai-Macao Bridge."""
+        for expected, *call in (
+                (0, "arrival-counter", 55, "arrival", "compare", ADA[0], ADA[1]),
+                (0, "arrival-counter", 55, "arrival", "enrol", "arrivals", "visitor", ADA[0]),
+                (0, "echannel-departure", 40, "departure", "verify", "arrivals", "visitor", ADA[1]),
+                (1, "echannel-departure", 40, "departure", "verify", "arrivals", "visitor", STRANGERS[0]),
+                (3, "echannel-departure", 40, "departure", "verify", "arrivals", "nobody", ADA[1]),
+                (1, "registration-kiosk", 2, "visitor-registration", "identify", "visitors", ADA[0]),
+                (0, "registration-kiosk", 2, "visitor-registration", "enrol", "visitors", "visitor", ADA[0]),
+                (0, "registration-kiosk", 2, "visitor-registration", "identify", "visitors", ADA[1])):
+            status, answer = self.third_supplier(*call)
+            self.assertEqual(status, expected, (call, answer))
+        self.enrol_driver()
+        status, answer = self.third_supplier("vehicle-echannel", 30, "vehicle-clearance",
+                                             "verify", "drivers", "driver", ADA[1])
+        self.assertEqual((status, answer["decision"]), (0, "DECISION_MATCH"))
+
+    def test_4a_identity_card(self):
+        site = "registration-of-persons-offices"
+        first = self.endpoint(site, "id-registration-counter", 91, "id-first-application")
+        self.assertEqual(first.identifies(ADA[0], "residents").decision, common.DECISION_NO_MATCH)
+        self.assertEqual(first.enrols("resident", ADA[0], "residents", "application", unique=True).outcome,
+                         enrolment.ENROL_OUTCOME_CREATED)
+        # The same face applies under another name.
+        self.assertEqual([c.subject_id for c in first.identifies(ADA[1], "residents").candidates], ["resident"])
+        self.assertEqual(first.enrols("alias", ADA[1], "residents", "application", unique=True).outcome,
+                         enrolment.ENROL_OUTCOME_DUPLICATE)
+        # Years later, for a new card: against the record held.
+        again = self.endpoint("smart-id-card-replacement-centres", "id-registration-counter", 229, "id-application")
+        self.passes(again.verifies("resident", ADA[1], "residents"))
+        self.stops(again.verifies("resident", STRANGERS[0], "residents"))
+        self.refused(DENIED, "PURPOSE_DENIED", "", again.identifies, ADA[1], "residents")
+
+    def test_4b_collection(self):
+        counter = self.endpoint("registration-of-persons-offices", "id-registration-counter", 1, "id-first-application")
+        counter.enrols("resident", ADA[0], "residents", "application", unique=True)
+        kiosk = self.endpoint("smart-id-card-replacement-centres", "id-collection-kiosk", 18, "id-collection")
+        self.passes(kiosk.verifies("resident", ADA[1], "residents"))
+        self.stops(kiosk.verifies("resident", STRANGERS[0], "residents"))
+        self.refers(kiosk.verifies("stranger", ADA[1], "residents"), common.REASON_NO_REFERENCE)
+
+    def test_5_passport_photo(self):
+        kiosk = self.endpoint("branch-offices", "passport-application-kiosk", 25, "passport-photo")
+        self.passes(kiosk.compares(ADA[0], ADA[1]))
+        self.stops(kiosk.compares(ADA[0], STRANGERS[0]))
+        answer = kiosk.compares(ADA[0], GROUP)
+        self.refers(answer, common.REASON_SEVERAL_FACES)
+        self.assertTrue(answer.reason_is_reference)
+        self.assertTrue(kiosk.judges(ADA[1]).usable)
+        self.assertFalse(kiosk.judges(GROUP).usable)
+        office = self.endpoint(*HEADQUARTERS, "administration")
+        galleries = office.call(ADMIN + "ListGalleries", admin.ListGalleriesRequest(purpose="administration"),
+                                admin.ListGalleriesResponse).galleries
+        self.assertEqual([g.encounters for g in galleries], [0] * 4)
+
+    def test_denials(self):
+        """No class does the work of another, and no purpose reaches another's gallery."""
+        for kind, (site, own, gallery) in EVERY_CLASS.items():
+            for other, (_, purpose, theirs) in EVERY_CLASS.items():
+                endpoint = self.endpoint(site, kind, 1, purpose)
+                if other != kind:
+                    self.refused(DENIED, "PURPOSE_DENIED", "", endpoint.verifies, "x", ADA[0], theirs)
+                    self.refused(DENIED, "PURPOSE_DENIED", "", endpoint.compares, ADA[0], ADA[1])
+            endpoint = self.endpoint(site, kind, 1, own)
+            for wrong in {"arrivals", "visitors", "drivers", "residents"} - {gallery}:
+                self.refused(DENIED, "PURPOSE_DENIED", "", endpoint.verifies, "x", ADA[0], wrong)
+                self.refused(DENIED, "PURPOSE_DENIED", "", endpoint.enrols, "x", ADA[0], wrong)
+            for purpose in ("administration", "investigation", "driver-enrolment"):
+                self.refused(DENIED, "PURPOSE_DENIED", "", self.endpoint(site, kind, 1, purpose).compares, *ADA)
+            self.refused(DENIED, "PURPOSE_UNKNOWN", "purpose", self.endpoint(site, kind, 1, "curiosity").compares, *ADA)
+
+    def test_outside_the_estate(self):
+        """A certificate of our authority for an endpoint that the operator does not have opens nothing."""
+        for site, kind, number in (("lo-wu", "echannel-departure", 83), ("lo-wu", "echannel-departure", 0),
+                                   ("lo-wu", "vehicle-echannel", 1), ("kowloon", "echannel-departure", 1),
+                                   ("lo-wu", "echannel", 1), ("immigration-headquarters", "admin", 5)):
+            endpoint = self.endpoint(site, kind, number, "departure")
+            self.refused(NO_PEER, "PEER_IDENTITY", "", endpoint.verifies, "x", ADA[0], "arrivals")
+
+
+class EstateTest(unittest.TestCase):
+    def setUp(self):
+        with open(PROFILE, encoding="utf-8") as file:
+            self.groups = re.findall(r"{site: (\S+), class: (\S+), count: (\d+)}", file.read())
+
+    def test_counts(self):
+        classes = collections.Counter()
+        for _, kind, count in self.groups:
+            classes[kind] += int(count)
+        del classes["admin"]
+        self.assertEqual(classes, {
+            "echannel-departure": 376, "arrival-counter": 495, "registration-kiosk": 22, "vehicle-echannel": 124,
+            "id-registration-counter": 320, "id-collection-kiosk": 25, "passport-application-kiosk": 33})
+        self.assertEqual(sum(classes.values()), 1395)
+
+    @unittest.skipUnless(os.path.exists(ENDPOINTS), "the operator's table is not there")
+    def test_sites(self):
+        with open(ENDPOINTS, encoding="utf-8") as file:
+            table = {(re.sub("[^a-z0-9]+", "-", row["site"].lower()), row["endpoint_class"], row["count"])
+                     for row in csv.DictReader(file) if row["count"] != "0"}
+        self.assertEqual({group for group in self.groups if group[1] != "admin"}, table)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
