@@ -2,10 +2,11 @@
 # DEPS_x names the modules that src/x may include and link; LIBS_x the system
 # libraries that only x may use. `make layers` proves both.
 
-MODULES := base yaml pack keys conf wire db audit score face faceworker batch policy \
+MODULES := base quality yaml pack keys conf wire db audit score face faceworker batch policy \
            net gallery writer service client metrics console envelope
 
 DEPS_base       :=
+DEPS_quality    := base
 DEPS_pack       := base yaml
 DEPS_keys       := base
 DEPS_yaml       := base
@@ -14,8 +15,8 @@ DEPS_wire       := base
 DEPS_db         := base
 DEPS_audit      := base wire db keys
 DEPS_score      := base
-DEPS_face       := base pack score
-DEPS_faceworker := base pack face
+DEPS_face       := base pack score quality
+DEPS_faceworker := base pack face quality
 DEPS_batch      := base
 DEPS_policy     := base yaml pack batch
 DEPS_net        := base
@@ -24,7 +25,7 @@ DEPS_writer     := base db gallery keys pack
 DEPS_metrics    := base
 DEPS_envelope   := base
 DEPS_console    := base
-DEPS_service    := base wire audit score gallery keys pack policy writer batch faceworker face db metrics
+DEPS_service    := base wire audit score gallery keys pack policy writer batch faceworker face db metrics quality
 DEPS_client     := base wire
 
 # Programs: everything below src/<program> links into build/<mode>/<program>.
@@ -33,12 +34,13 @@ DIR_biomatchd      := daemon
 DIR_biomatch       := cli
 DIR_biomatch-face  := facemain
 DEPS_daemon        := base yaml conf pack keys db gallery writer policy batch faceworker face \
-                      service net score wire metrics console audit envelope
+                      service net score wire metrics console audit envelope quality
 DEPS_cli           := base client wire audit
-DEPS_facemain      := base pack face faceworker score
+DEPS_facemain      := base pack face faceworker score quality
 
 LIBS_base       := -lxxhash -lsystemd -pthread
 LIBS_pack       := -lcrypto -lm
+LIBS_quality    :=
 LIBS_keys       := -lcrypto
 LIBS_yaml       := -lyaml
 LIBS_conf       :=

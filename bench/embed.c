@@ -20,7 +20,7 @@ static int embed(struct face_engine *engine, const char *path, struct face_repor
 
 	if (error)
 		return error;
-	error = face_engine_run(engine, data, len, report);
+	error = face_engine_run(engine, data, len, 0, report);
 	free(data);
 	return error ? error : report->finding;
 }

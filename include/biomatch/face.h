@@ -1,5 +1,6 @@
 /*
- * Faces in a picture: decode, detect, align, embed. The engine is the only C++
+ * Faces in a picture: decode, detect, align, embed, and on request judge quality.
+ * The engine is the only C++
  * of the project and is linked by the face worker alone; the daemon uses the
  * report, a flat struct that crosses the process boundary.
  *
@@ -15,6 +16,7 @@
 
 #include "biomatch/error.h"
 #include "biomatch/pack.h"
+#include "biomatch/quality.h"
 
 #define FACE_MAX_FACES       32
 #define FACE_MAX_IMAGE_BYTES (10u << 20)
@@ -28,6 +30,9 @@
 /* A second face this large, as a share of the largest one's area, is BM_EMANYFACES. */
 #define FACE_RIVAL_AREA 0.5f
 
+/* What is wanted beside the template; each costs time. */
+#define FACE_QUALITY (1u << 0)
+
 struct face_point {
 	float x, y;
 };
@@ -40,6 +45,12 @@ struct face_found {
 	float eye_distance;             /* between the eye centres */
 };
 
+/* How a head is turned, degrees; 0 looks straight at the camera. Pitch is not judged. */
+struct face_pose {
+	float yaw;  /* positive toward the right side of the picture */
+	float roll; /* positive clockwise, as the viewer sees it */
+};
+
 /* What was found in one picture. */
 struct face_report {
 	uint32_t width, height;
@@ -47,7 +58,10 @@ struct face_report {
 	/* 0 where embedding holds the template of faces[0], else BM_E* of the finding. */
 	int32_t finding;
 	uint32_t dim;
-	uint32_t decode_us, detect_us, align_us, embed_us;
+	uint32_t measured; /* FACE_QUALITY where quality and pose of faces[0] follow */
+	uint32_t decode_us, detect_us, align_us, embed_us, quality_us;
+	struct quality quality;
+	struct face_pose pose;
 	struct face_found faces[FACE_MAX_FACES];
 	float embedding[PACK_MAX_DIM]; /* unit length */
 };
@@ -63,11 +77,12 @@ int face_engine_open(const struct pack *pack, struct face_engine **out) BM_MUST_
 void face_engine_close(struct face_engine *engine);
 
 /*
- * Looks at one encoded picture of len bytes. Returns 0 with the report filled
+ * Looks at one encoded picture of len bytes. wanted is 0 or FACE_QUALITY,
+ * which is judged wherever a face was found. Returns 0 with the report filled
  * (report->finding says whether there is a template) or the BM_EIMG* code of a
  * picture that cannot be decoded.
  */
-int face_engine_run(struct face_engine *engine, const uint8_t *data, size_t len,
+int face_engine_run(struct face_engine *engine, const uint8_t *data, size_t len, unsigned wanted,
 		    struct face_report *report) BM_MUST_CHECK;
 
 #ifdef __cplusplus

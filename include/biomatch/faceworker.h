@@ -41,9 +41,9 @@ void faceworker_close(struct faceworker *worker);
  */
 int faceworker_ready(struct faceworker *worker) BM_MUST_CHECK;
 
-/* Looks at one picture. The report is wiped by the caller. */
-int faceworker_run(struct faceworker *worker, const uint8_t *data, size_t len, int64_t deadline_ns,
-		   struct face_report *report) BM_MUST_CHECK;
+/* Looks at one picture; wanted as for face_engine_run. The report is wiped by the caller. */
+int faceworker_run(struct faceworker *worker, const uint8_t *data, size_t len, unsigned wanted,
+		   int64_t deadline_ns, struct face_report *report) BM_MUST_CHECK;
 
 /*
  * What passes between the daemon and biomatch-face: the daemon writes the picture,
@@ -61,6 +61,7 @@ struct faceworker_memory {
 
 struct faceworker_order {
 	uint32_t len; /* of the picture */
+	uint32_t wanted;
 };
 
 struct faceworker_answer {

@@ -240,6 +240,17 @@ static int picture_read(const struct cli *cli, struct probe *probe)
 			&(struct failure){.message = "the file is a template; give a picture"});
 }
 
+static void print_quality(const Biomatch__V1__AnalyseResponse *response)
+{
+	if (response->pose)
+		print_fact("pose", "yaw %.0f, roll %.0f degrees", (double)response->pose->yaw,
+			   (double)response->pose->roll);
+	for (size_t i = 0; i < response->n_quality; i++)
+		print_fact(i ? "" : "quality", "%3u %s", response->quality[i]->value,
+			   enum_text(&biomatch__v1__quality_component__descriptor,
+				     (int)response->quality[i]->component, "QUALITY_COMPONENT_"));
+}
+
 int run_analyse(struct cli *cli)
 {
 	Biomatch__V1__AnalyseRequest request = BIOMATCH__V1__ANALYSE_REQUEST__INIT;
@@ -266,6 +277,7 @@ int run_analyse(struct cli *cli)
 	print_times(response->times, cli->elapsed_us);
 	if (response->report)
 		print_faces(response->report);
+	print_quality(response);
 	return result;
 }
 

@@ -5,7 +5,10 @@
 #include <opencv2/imgproc.hpp>
 
 #include "align.h"
+#include "crop.h"
 #include "detect.h"
+#include "geometry.h"
+#include "judge.h"
 #include "picture.h"
 
 extern "C" {
@@ -25,9 +28,6 @@ struct face_engine {
 
 namespace
 {
-/* Bilinear sampling looks at two pixels either way: below a half it skips some. */
-constexpr double SHRINK_BELOW = 0.5;
-
 cv::dnn::Net load(const struct pack_model &model)
 {
 	cv::dnn::Net net = cv::dnn::readNetFromONNX(model.file);
@@ -37,64 +37,13 @@ cv::dnn::Net load(const struct pack_model &model)
 	return net;
 }
 
-/* What a transform shows of a picture, with a pixel of the result around it. */
-cv::Rect find_shown(const cv::Mat &picture, const cv::Size &size, const cv::Matx23d &by)
-{
-	std::vector<cv::Point2d> corners = {{-1.5, -1.5},
-					    {size.width + 0.5, -1.5},
-					    {-1.5, size.height + 0.5},
-					    {size.width + 0.5, size.height + 0.5}};
-	double left = picture.cols, top = picture.rows, right = 0, bottom = 0;
-	cv::Matx23d back;
-
-	cv::invertAffineTransform(by, back);
-	cv::transform(corners, corners, back);
-	for (const cv::Point2d &corner : corners) {
-		left = std::min(left, std::max(corner.x, 0.0));
-		top = std::min(top, std::max(corner.y, 0.0));
-		right = std::max(right, std::min(corner.x, picture.cols + 0.0));
-		bottom = std::max(bottom, std::min(corner.y, picture.rows + 0.0));
-	}
-	return {cv::Point(cvFloor(left), cvFloor(top)), cv::Point(cvCeil(right), cvCeil(bottom))};
-}
-
-/*
- * What a transform shows of a picture, shrunk first where the transform would
- * skip pixels: what falls between them would come out as detail that no face has.
- * The transform then starts from the part.
- */
-cv::Mat shrink(const cv::Mat &picture, const cv::Size &size, cv::Matx23d &by)
-{
-	double scale = std::hypot(by(0, 0), by(1, 0));
-	cv::Rect box;
-	cv::Mat part;
-
-	if (scale < SHRINK_BELOW)
-		box = find_shown(picture, size, by);
-	if (box.empty())
-		return picture;
-	cv::resize(picture(box), part,
-		   cv::Size(std::max(1, cvRound(box.width * scale)),
-			    std::max(1, cvRound(box.height * scale))),
-		   0, 0, cv::INTER_AREA);
-	/* Pixels of the picture for one of the part; pixel centres stay where they are. */
-	double x = static_cast<double>(box.width) / part.cols;
-	double y = static_cast<double>(box.height) / part.rows;
-	for (int i = 0; i < 2; i++) {
-		by(i, 2) += by(i, 0) * (box.x + x / 2 - 0.5) + by(i, 1) * (box.y + y / 2 - 0.5);
-		by(i, 0) *= x;
-		by(i, 1) *= y;
-	}
-	return part;
-}
-
 /* Part of a picture through a transform, as a network's input. */
-cv::Mat cut(const struct pack_model &model, const cv::Mat &picture, cv::Matx23d by, int border)
+cv::Mat cut(const struct pack_model &model, const cv::Mat &picture, const cv::Matx23d &by,
+	    int border)
 {
 	cv::Size size(static_cast<int>(model.width), static_cast<int>(model.height));
-	cv::Mat from = shrink(picture, size, by), part;
+	cv::Mat part = crop_part(picture, by, size, border);
 
-	cv::warpAffine(from, part, by, size, cv::INTER_LINEAR, border);
 	if (model.colour == PACK_GREY)
 		cv::cvtColor(part, part, cv::COLOR_BGR2GRAY);
 	return cv::dnn::blobFromImage(part, 1.0 / static_cast<double>(model.scale), cv::Size(),
@@ -115,8 +64,12 @@ face_point middle(const float *points, int first, int last)
 	return sum;
 }
 
-/* The model looks at a square around the box and answers in shares of it. */
-void find_points(struct face_engine *engine, const cv::Mat &picture, face_found &face)
+/*
+ * The model looks at a square around the box and answers in shares of it. all,
+ * where wanted, takes the 68 in pixels of the picture.
+ */
+void find_points(struct face_engine *engine, const cv::Mat &picture, face_found &face,
+		 face_point *all)
 {
 	const struct pack_model &model = engine->pack->landmarks;
 	float side = face.height * engine->pack->landmarks_margin;
@@ -138,6 +91,8 @@ void find_points(struct face_engine *engine, const cv::Mat &picture, face_found 
 
 	for (int i = 0; i < 5; i++)
 		face.landmarks[i] = {left + shares[i].x * side, top + shares[i].y * side};
+	for (int i = 0; all && i < GEOMETRY_POINTS; i++)
+		all[i] = {left + points[2 * i] * side, top + points[2 * i + 1] * side};
 }
 
 bool is_cut(const struct face_report *report, const face_found &face)
@@ -168,7 +123,9 @@ int judge(const struct face_report *report)
 	return faces[0].eye_distance < FACE_MIN_EYES ? BM_EFACESMALL : 0;
 }
 
-void find_faces(struct face_engine *engine, const cv::Mat &picture, struct face_report *report)
+/* points takes the 68 of the largest face, where the pack has them. */
+void find_faces(struct face_engine *engine, const cv::Mat &picture, struct face_report *report,
+		face_point *points)
 {
 	int64_t start = clock_monotonic_ns();
 	std::vector<face_found> faces = detect_faces(engine->detector, *engine->pack, picture);
@@ -176,7 +133,7 @@ void find_faces(struct face_engine *engine, const cv::Mat &picture, struct face_
 
 	for (face_found &face : faces) {
 		if (engine->pack->landmarks_kind == PACK_LANDMARKS_68)
-			find_points(engine, picture, face);
+			find_points(engine, picture, face, report->n_faces ? nullptr : points);
 		face.eye_distance = std::hypot(face.landmarks[1].x - face.landmarks[0].x,
 					       face.landmarks[1].y - face.landmarks[0].y);
 		report->faces[report->n_faces++] = face;
@@ -204,16 +161,33 @@ int embed(struct face_engine *engine, const cv::Mat &picture, struct face_report
 	return 0;
 }
 
-void look(struct face_engine *engine, const struct picture &picture, struct face_report *report)
+void judge_quality(struct face_engine *engine, const cv::Mat &picture, double step,
+		   const face_point *points, struct face_report *report)
 {
+	int64_t start = clock_monotonic_ns();
+	bool all = engine->pack->landmarks_kind == PACK_LANDMARKS_68;
+
+	judge_face(picture, step, report->faces[0], all ? points : nullptr, report->quality,
+		   report->pose);
+	report->measured |= FACE_QUALITY;
+	report->quality_us =
+		static_cast<uint32_t>((clock_monotonic_ns() - start) / CLOCK_NS_PER_US);
+}
+
+void look(struct face_engine *engine, const struct picture &picture, unsigned wanted,
+	  struct face_report *report)
+{
+	face_point points[GEOMETRY_POINTS];
 	cv::Mat pixels(static_cast<int>(picture.height), static_cast<int>(picture.width), CV_8UC3,
 		       picture.pixels);
 
 	report->width = picture.width;
 	report->height = picture.height;
 	report->dim = engine->pack->dim;
-	find_faces(engine, pixels, report);
+	find_faces(engine, pixels, report, points);
 	report->finding = judge(report);
+	if (wanted & FACE_QUALITY && report->n_faces)
+		judge_quality(engine, pixels, picture.jpeg_step, points, report);
 	if (!report->finding)
 		report->finding = embed(engine, pixels, report);
 }
@@ -230,7 +204,7 @@ void warm_up(struct face_engine *engine)
 	detect_faces(engine->detector, *engine->pack, black);
 	face.width = face.height = 100;
 	if (engine->pack->landmarks_kind == PACK_LANDMARKS_68)
-		find_points(engine, black, face);
+		find_points(engine, black, face, nullptr);
 	const face_point apart[5] = {{20, 20}, {60, 20}, {40, 40}, {25, 60}, {55, 60}};
 	std::copy(apart, apart + 5, report.faces[0].landmarks);
 	CV_Assert(!embed(engine, black, &report));
@@ -266,7 +240,7 @@ void face_engine_close(struct face_engine *engine)
 	delete engine;
 }
 
-int face_engine_run(struct face_engine *engine, const uint8_t *data, size_t len,
+int face_engine_run(struct face_engine *engine, const uint8_t *data, size_t len, unsigned wanted,
 		    struct face_report *report)
 {
 	int64_t start = clock_monotonic_ns();
@@ -278,7 +252,7 @@ int face_engine_run(struct face_engine *engine, const uint8_t *data, size_t len,
 		return error;
 	report->decode_us = static_cast<uint32_t>((clock_monotonic_ns() - start) / CLOCK_NS_PER_US);
 	try {
-		look(engine, picture, report);
+		look(engine, picture, wanted, report);
 	} catch (const std::bad_alloc &) {
 		error = BM_ENOMEM;
 	} catch (const std::exception &e) {

@@ -116,6 +116,17 @@ static void read_rows(struct reader *r, struct picture *out)
 	jpeg_finish_decompress(&r->jpeg);
 }
 
+/* How coarsely brightness was rounded: larger means stronger compression. */
+static double mean_step(const struct jpeg_decompress_struct *jpeg)
+{
+	const JQUANT_TBL *table = jpeg->comp_info[0].quant_table;
+	double sum = 0;
+
+	for (int i = 0; table && i < DCTSIZE2; i++)
+		sum += table->quantval[i];
+	return sum / DCTSIZE2;
+}
+
 static void read_all(struct reader *r, struct bytes file, struct picture *out,
 		     unsigned *orientation)
 {
@@ -140,6 +151,7 @@ static void read_all(struct reader *r, struct bytes file, struct picture *out,
 			fail((j_common_ptr)jpeg, BM_ENOMEM);
 	}
 	read_rows(r, out);
+	out->jpeg_step = mean_step(jpeg);
 }
 
 int jpeg_decode(struct bytes file, struct picture *out, unsigned *orientation)

@@ -20,6 +20,7 @@ extern "C" {
 struct picture {
 	uint8_t *pixels;
 	uint32_t width, height;
+	double jpeg_step; /* mean of the JPEG's luminance quantisation table, else 0 */
 };
 
 /*

@@ -47,7 +47,8 @@ static void serve(struct face_engine *engine, struct faceworker_memory *memory)
 		int result = BM_EIMGSIZE;
 
 		if (order.len <= sizeof(memory->picture)) {
-			result = face_engine_run(engine, memory->picture, order.len, &report);
+			result = face_engine_run(engine, memory->picture, order.len, order.wanted,
+						 &report);
 			bytes_wipe(memory->picture, order.len);
 		}
 		if (!result)

@@ -293,11 +293,24 @@ static bool embedding_valid(const struct face_report *report, uint32_t dim)
 	return fabs(norm - 1.0) < 1e-3;
 }
 
+static bool measures_valid(const struct face_report *report)
+{
+	const float numbers[] = {report->pose.yaw, report->pose.roll};
+
+	for (int i = 0; i < QUALITY_COMPONENTS; i++) {
+		uint8_t value = report->quality.value[i];
+
+		if (value > QUALITY_MAX && value != QUALITY_UNKNOWN)
+			return false;
+	}
+	return all_finite(numbers, 2);
+}
+
 /* A report comes from a process that hostile pictures ran in. */
 static bool report_valid(const struct face_report *report, uint32_t dim)
 {
 	if (report->n_faces > FACE_MAX_FACES ||
-	    (uint64_t)report->width * report->height > FACE_MAX_PIXELS)
+	    (uint64_t)report->width * report->height > FACE_MAX_PIXELS || !measures_valid(report))
 		return false;
 	for (uint32_t i = 0; i < report->n_faces; i++) {
 		if (!face_valid(&report->faces[i]))
@@ -376,10 +389,10 @@ static int take_report(struct faceworker *worker, int result, struct face_report
 	return 0;
 }
 
-int faceworker_run(struct faceworker *worker, const uint8_t *data, size_t len, int64_t deadline_ns,
-		   struct face_report *report)
+int faceworker_run(struct faceworker *worker, const uint8_t *data, size_t len, unsigned wanted,
+		   int64_t deadline_ns, struct face_report *report)
 {
-	struct faceworker_order order = {.len = (uint32_t)len};
+	struct faceworker_order order = {.len = (uint32_t)len, .wanted = wanted};
 	int64_t limit_ns = clock_monotonic_ns() + worker->options.run_ms * CLOCK_NS_PER_MS;
 	struct faceworker_answer answer;
 	int error;

@@ -1,3 +1,5 @@
+#include <stdlib.h>
+
 #include "biomatch/v1/analysis_service.pb-c.h"
 #include "probe.h"
 
@@ -16,8 +18,62 @@ static int analyse_prepare(struct service_call *call)
 	struct analysis *analysis = call->state;
 	int error = call_allow(call, request->purpose, NULL);
 
+	analysis->picture.wanted = FACE_QUALITY;
 	return error ? error
 		     : probe_prepare_image(call, request->image, "image", &analysis->picture);
+}
+
+static int by_value(const void *a, const void *b)
+{
+	const Biomatch__V1__Quality *x = *(Biomatch__V1__Quality *const *)a;
+	const Biomatch__V1__Quality *y = *(Biomatch__V1__Quality *const *)b;
+
+	return x->value != y->value ? (x->value > y->value) - (x->value < y->value)
+				    : (x->component > y->component) - (x->component < y->component);
+}
+
+/* The enumerators stand in the order of the components, after one for none. */
+_Static_assert((int)BIOMATCH__V1__QUALITY_COMPONENT__QUALITY_COMPONENT_COMPRESSION ==
+		       QUALITY_COMPRESSION + 1,
+	       "components and their names differ");
+_Static_assert(QUALITY_COMPRESSION + 1 == QUALITY_COMPONENTS, "a component has no name");
+
+static int fill_quality(struct service_call *call, const struct quality *from,
+			Biomatch__V1__AnalyseResponse *out)
+{
+	out->quality = call_alloc(call, QUALITY_COMPONENTS * sizeof(*out->quality));
+	if (!out->quality)
+		return BM_ENOMEM;
+	for (int i = 0; i < QUALITY_COMPONENTS; i++) {
+		Biomatch__V1__Quality *to;
+
+		if (from->value[i] == QUALITY_UNKNOWN)
+			continue;
+		to = call_message(call, &biomatch__v1__quality__descriptor);
+		if (!to)
+			return BM_ENOMEM;
+		to->component = (Biomatch__V1__QualityComponent)(i + 1);
+		to->value = from->value[i];
+		out->quality[out->n_quality++] = to;
+	}
+	qsort(out->quality, out->n_quality, sizeof(*out->quality), by_value);
+	return 0;
+}
+
+static int fill_measures(struct service_call *call, const struct face_report *report,
+			 Biomatch__V1__AnalyseResponse *out)
+{
+	Biomatch__V1__HeadPose *pose;
+
+	if (!(report->measured & FACE_QUALITY))
+		return 0;
+	pose = call_message(call, &biomatch__v1__head_pose__descriptor);
+	if (!pose)
+		return BM_ENOMEM;
+	pose->yaw = report->pose.yaw;
+	pose->roll = report->pose.roll;
+	out->pose = pose;
+	return fill_quality(call, &report->quality, out);
 }
 
 static int analyse(struct service_call *call, struct faceworker *worker)
@@ -34,7 +90,9 @@ static int analyse(struct service_call *call, struct faceworker *worker)
 	out->report = probe_report(call, picture);
 	out->times = stage_times(call);
 	call->response = &out->base;
-	return !out->report || !out->times ? BM_ENOMEM : 0;
+	if (!out->report || !out->times)
+		return BM_ENOMEM;
+	return fill_measures(call, picture->report, out);
 }
 
 const struct rpc analyse_rpc = {

@@ -72,8 +72,8 @@ static int run_picture(struct service_call *call, struct faceworker *worker, str
 
 	if (!report)
 		return BM_ENOMEM;
-	error = faceworker_run(worker, probe->picture.data, probe->picture.len, call->deadline_ns,
-			       report);
+	error = faceworker_run(worker, probe->picture.data, probe->picture.len, probe->wanted,
+			       call->deadline_ns, report);
 	if (error)
 		return call_fail(
 			call, error,
@@ -82,6 +82,7 @@ static int run_picture(struct service_call *call, struct faceworker *worker, str
 	call->times.detect_us += report->detect_us;
 	call->times.align_us += report->align_us;
 	call->times.embed_us += report->embed_us;
+	call->times.quality_us += report->quality_us;
 	probe->report = report;
 	probe->finding = report->finding;
 	if (!probe->finding)
@@ -206,6 +207,7 @@ Biomatch__V1__StageTimes *stage_times(struct service_call *call)
 	out->detect_us = call->times.detect_us;
 	out->align_us = call->times.align_us;
 	out->embed_us = call->times.embed_us;
+	out->quality_us = call->times.quality_us;
 	out->match_us = microseconds(call->times.match_ns);
 	return out;
 }

@@ -11,6 +11,7 @@
 struct probe {
 	const char *field; /* its path in the request */
 	struct bytes picture;
+	unsigned wanted;            /* of a picture beside its template: FACE_QUALITY */
 	struct bytes sealed;        /* a template's data */
 	struct face_report *report; /* NULL for a template */
 	const float *embedding;     /* NULL where finding is set */

@@ -12,8 +12,8 @@ import unittest
 import grpc
 
 from harness import BUILD, WAIT, run, wait_for
-from messages import admin, common, enrolment, health, matching, rpc_status
-from served import ADMIN, ENROLMENT, GROUP, MATCHING, PEOPLE, Client, Served, picture, png, read, told
+from messages import admin, analysis, common, enrolment, health, matching, rpc_status
+from served import ADMIN, ANALYSIS, ENROLMENT, GROUP, MATCHING, PEOPLE, Client, Served, picture, png, read, told
 
 
 class ServiceTest(Served):
@@ -59,6 +59,29 @@ class ServiceTest(Served):
         late.captured_from.GetCurrentTime()
         late.captured_from.seconds += 3600
         self.assertEqual(self.lane.identify(probe, filter=late).decision, common.DECISION_NO_MATCH)
+
+    def analyse(self, data):
+        return self.lane.call(ANALYSIS + "Analyse", analysis.AnalyseRequest(
+            purpose="gate", image=common.Image(data=data)), analysis.AnalyseResponse)
+
+    def test_quality(self):
+        answer = self.analyse(self.ada[0])
+        values = {q.component: q.value for q in answer.quality}
+        self.assertTrue(answer.usable)
+        self.assertEqual(len(values), len(answer.quality))
+        self.assertEqual([q.value for q in answer.quality], sorted(values.values()))
+        self.assertLessEqual(max(values.values()), 100)
+        self.assertLess(values[analysis.QUALITY_COMPONENT_POSE_ROLL], 70)
+        self.assertGreater(answer.pose.roll, 30)
+        self.assertGreater(values[analysis.QUALITY_COMPONENT_UNDER_EXPOSURE], 90)
+        self.assertEqual(values[analysis.QUALITY_COMPONENT_OVERALL],
+                         values[analysis.QUALITY_COMPONENT_POSE_ROLL])
+        self.assertGreater(answer.times.quality_us, 0)
+        empty = self.analyse(png(400, 300))
+        self.assertEqual((empty.usable, empty.reason, len(empty.quality), empty.HasField("pose")),
+                         (False, common.REASON_NO_FACE, 0, False))
+        self.lane.enrol("ada", picture(self.ada[0]))
+        self.assertEqual(self.lane.verify("ada", picture(self.ada[1])).times.quality_us, 0)
 
     def test_hostile_pictures(self):
         before = sorted(self.daemon.workers())

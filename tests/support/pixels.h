@@ -126,8 +126,8 @@ static inline struct pixels store_pixels(const struct pixels *upright, int orien
 	return out;
 }
 
-static inline struct encoded encode_jpeg(const void *pixels, int width, int height, int format,
-					 int subsampling, int flags)
+static inline struct encoded encode_jpeg_at(const void *pixels, int width, int height, int format,
+					    int subsampling, int flags, int quality)
 {
 	tjhandle jpeg = tjInitCompress();
 	struct encoded out = {0};
@@ -135,7 +135,7 @@ static inline struct encoded encode_jpeg(const void *pixels, int width, int heig
 	unsigned char *data = NULL;
 
 	assert_int_equal(tjCompress2(jpeg, pixels, width, 0, height, format, &data, &len,
-				     subsampling, 95, flags),
+				     subsampling, quality, flags),
 			 0);
 	out.data = malloc(len);
 	assert_non_null(out.data);
@@ -144,6 +144,12 @@ static inline struct encoded encode_jpeg(const void *pixels, int width, int heig
 	tjFree(data);
 	tjDestroy(jpeg);
 	return out;
+}
+
+static inline struct encoded encode_jpeg(const void *pixels, int width, int height, int format,
+					 int subsampling, int flags)
+{
+	return encode_jpeg_at(pixels, width, height, format, subsampling, flags, 95);
 }
 
 static inline struct encoded encode_png(const void *pixels, int width, int height, unsigned format)

@@ -30,7 +30,7 @@ static struct face_report reference;
 /* Runs and frees a file. */
 static int run(struct encoded file, struct face_report *report)
 {
-	int error = face_engine_run(engine, file.data, file.len, report);
+	int error = face_engine_run(engine, file.data, file.len, 0, report);
 
 	free(file.data);
 	return error;
@@ -386,12 +386,14 @@ static void test_not_pictures(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
 		assert_int_equal(face_engine_run(engine, (const uint8_t *)texts[i],
-						 strlen(texts[i]), &report),
+						 strlen(texts[i]), 0, &report),
 				 BM_EIMGFORMAT);
-	assert_int_equal(face_engine_run(engine, (const uint8_t *)"\xff\xd8\xff\xe0", 4, &report),
-			 BM_EIMGTRUNC);
-	assert_int_equal(face_engine_run(engine, (const uint8_t *)"\x89PNG\r\n\x1a\n", 8, &report),
-			 BM_EIMGTRUNC);
+	assert_int_equal(
+		face_engine_run(engine, (const uint8_t *)"\xff\xd8\xff\xe0", 4, 0, &report),
+		BM_EIMGTRUNC);
+	assert_int_equal(
+		face_engine_run(engine, (const uint8_t *)"\x89PNG\r\n\x1a\n", 8, 0, &report),
+		BM_EIMGTRUNC);
 }
 
 static void test_sizes(void **state)
@@ -496,7 +498,7 @@ static void test_too_many_bytes(void **state)
 	(void)state;
 	assert_non_null(data);
 	memcpy(data, "\xff\xd8\xff", 3);
-	assert_int_equal(face_engine_run(engine, data, FACE_MAX_IMAGE_BYTES + 1, &report),
+	assert_int_equal(face_engine_run(engine, data, FACE_MAX_IMAGE_BYTES + 1, 0, &report),
 			 BM_EIMGSIZE);
 	free(data);
 }

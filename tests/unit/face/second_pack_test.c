@@ -83,7 +83,7 @@ static void look(struct face_engine *engine, const char *path, struct face_repor
 	size_t len;
 
 	assert_int_equal(file_read(path, FACE_MAX_IMAGE_BYTES, &data, &len), 0);
-	assert_int_equal(face_engine_run(engine, data, len, report), 0);
+	assert_int_equal(face_engine_run(engine, data, len, 0, report), 0);
 	free(data);
 }
 

@@ -67,7 +67,7 @@ static int teardown(void **state)
 
 static int look(struct faceworker *worker, struct encoded picture, struct face_report *report)
 {
-	int error = faceworker_run(worker, picture.data, picture.len, CLOCK_FOREVER, report);
+	int error = faceworker_run(worker, picture.data, picture.len, 0, CLOCK_FOREVER, report);
 
 	free(picture.data);
 	return error;
@@ -260,7 +260,7 @@ static void test_refuses_what_is_too_long(void **state)
 
 	/* Refused by its length, before a byte is read. */
 	assert_int_equal(
-		faceworker_run(*state, &byte, FACE_MAX_IMAGE_BYTES + 1, CLOCK_FOREVER, &report),
+		faceworker_run(*state, &byte, FACE_MAX_IMAGE_BYTES + 1, 0, CLOCK_FOREVER, &report),
 		BM_EIMGSIZE);
 	assert_works(*state);
 }
@@ -415,7 +415,7 @@ static void test_lets_a_late_caller_go(void **state)
 	struct face_report report;
 
 	assert_int_equal(kill(pid, SIGSTOP), 0);
-	assert_int_equal(faceworker_run(*state, picture.data, picture.len,
+	assert_int_equal(faceworker_run(*state, picture.data, picture.len, 0,
 					clock_monotonic_ns() + 20 * CLOCK_NS_PER_MS, &report),
 			 BM_EDEADLINE);
 	free(picture.data);

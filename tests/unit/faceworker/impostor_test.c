@@ -98,6 +98,16 @@ static void landmark_infinite(struct face_report *report)
 	report->faces[0].landmarks[4].y = -INFINITY;
 }
 
+static void quality_above_all(struct face_report *report)
+{
+	report->quality.value[QUALITY_SHARPNESS] = QUALITY_MAX + 1;
+}
+
+static void pose_not_a_number(struct face_report *report)
+{
+	report->pose.yaw = NAN;
+}
+
 /* Codes that are no finding about a face, or no code at all. */
 static void finding_of_another_kind(struct face_report *report)
 {
@@ -132,6 +142,8 @@ static const struct lie {
 	{"zero", zero, 0, 0},
 	{"box-not-a-number", box_not_a_number, 0, 0},
 	{"landmark-infinite", landmark_infinite, 0, 0},
+	{"quality-above-all", quality_above_all, 0, 0},
+	{"pose-not-a-number", pose_not_a_number, 0, 0},
 	{"finding-of-another-kind", finding_of_another_kind, 0, 0},
 	{"finding-unknown", finding_unknown, 0, 0},
 	{"finding-positive", finding_positive, 0, 0},
@@ -228,7 +240,8 @@ static void test_believes_the_truth(void **state)
 	tell_truth(&expected);
 	for (int i = 0; i < 2; i++) {
 		assert_int_equal(
-			faceworker_run(worker, (const uint8_t *)"x", 1, CLOCK_FOREVER, &report), 0);
+			faceworker_run(worker, (const uint8_t *)"x", 1, 0, CLOCK_FOREVER, &report),
+			0);
 		assert_memory_equal(&report, &expected, sizeof(report));
 	}
 	faceworker_close(worker);
@@ -245,7 +258,7 @@ static void test_believes_no_lie(void **state)
 		print_message("%s\n", lies[i].name);
 		assert_int_equal(open_impostor(lies[i].name, 30000, &worker), 0);
 		assert_int_equal(
-			faceworker_run(worker, (const uint8_t *)"x", 1, CLOCK_FOREVER, &report),
+			faceworker_run(worker, (const uint8_t *)"x", 1, 0, CLOCK_FOREVER, &report),
 			BM_EWORKER);
 		assert_empty(&report);
 		assert_int_equal(faceworker_pid(worker), -1);
@@ -298,7 +311,7 @@ static void test_keeps_the_memory_whole(void **state)
 
 	(void)state;
 	assert_int_equal(open_impostor("shrinks", 30000, &worker), 0);
-	assert_int_equal(faceworker_run(worker, (const uint8_t *)"x", 1, CLOCK_FOREVER, &report),
+	assert_int_equal(faceworker_run(worker, (const uint8_t *)"x", 1, 0, CLOCK_FOREVER, &report),
 			 0);
 	faceworker_close(worker);
 }
