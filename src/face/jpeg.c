@@ -100,6 +100,17 @@ static void convert_cmyk(const struct reader *r, uint8_t *out)
 	}
 }
 
+/* How coarsely brightness was rounded: larger means stronger compression. */
+static double mean_step(const struct jpeg_decompress_struct *jpeg)
+{
+	const JQUANT_TBL *table = jpeg->comp_info[0].quant_table;
+	double sum = 0;
+
+	for (int i = 0; table && i < DCTSIZE2; i++)
+		sum += table->quantval[i];
+	return sum / DCTSIZE2;
+}
+
 static void read_rows(struct reader *r, struct picture *out)
 {
 	jpeg_start_decompress(&r->jpeg);
@@ -112,19 +123,10 @@ static void read_rows(struct reader *r, struct picture *out)
 		if (r->cmyk)
 			convert_cmyk(r, row);
 	}
+	/* The tables are gone once the image is finished. */
+	out->jpeg_step = mean_step(&r->jpeg);
 	/* Reads on to the end, which must be there. */
 	jpeg_finish_decompress(&r->jpeg);
-}
-
-/* How coarsely brightness was rounded: larger means stronger compression. */
-static double mean_step(const struct jpeg_decompress_struct *jpeg)
-{
-	const JQUANT_TBL *table = jpeg->comp_info[0].quant_table;
-	double sum = 0;
-
-	for (int i = 0; table && i < DCTSIZE2; i++)
-		sum += table->quantval[i];
-	return sum / DCTSIZE2;
 }
 
 static void read_all(struct reader *r, struct bytes file, struct picture *out,
@@ -151,7 +153,6 @@ static void read_all(struct reader *r, struct bytes file, struct picture *out,
 			fail((j_common_ptr)jpeg, BM_ENOMEM);
 	}
 	read_rows(r, out);
-	out->jpeg_step = mean_step(jpeg);
 }
 
 int jpeg_decode(struct bytes file, struct picture *out, unsigned *orientation)
