@@ -40,6 +40,8 @@ CPPFLAGS += -D_GNU_SOURCE -DBIOMATCH_VERSION='"$(VERSION)"' -Iinclude -isystem $
 COMMON   := -g $(OPT_$(MODE)) -fstack-protector-strong -fPIC $(WARN) -MMD -MP
 CFLAGS   += -std=gnu11 $(COMMON) $(CWARN)
 CXXFLAGS += -std=c++17 $(COMMON)
+# Sums by lanes are for vectors of any set, and the same to the bit on every one.
+CFLAGS_code_encode := -O3 -ffp-contract=off
 # Kernels are compiled for their instruction set and run only where it is found.
 ifneq ($(filter x86_64-%,$(shell $(CC) -dumpmachine 2>/dev/null)),)
 CFLAGS_avx2   := -mavx2 -mfma
@@ -66,7 +68,7 @@ GOOGLE   := google/protobuf/any.proto google/protobuf/timestamp.proto google/pro
 GEN_C    := $(patsubst %.proto,$(GEN)/%.pb-c.c,$(PROTOS) $(GOOGLE))
 GEN_OBJ  := $(patsubst $(GEN)/%.c,$B/obj/gen/%.o,$(GEN_C))
 
-.PHONY: all help setup demo test test-crash unit e2e lint layers format clean install bench check-format
+.PHONY: all help setup demo test test-crash test-search unit e2e lint layers format clean install bench check-format
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -189,6 +191,9 @@ test: setup ## set up, build and run every test
 
 test-crash: $B/tests/crash/powercut_test ## check 100,000 images that power cuts may leave
 	CRASH_IMAGES=100000 $<
+
+test-search: $B/tests/unit/gallery/search_test ## compare 10,000 random galleries with a search by brute force
+	SEARCH_GALLERIES=10000 $<
 
 demo: setup ## set up, build, start the daemon, enrol, verify, compare, identify
 	$(MAKE) --no-print-directory all

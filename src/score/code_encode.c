@@ -20,24 +20,37 @@ size_t code_nibble_bytes(size_t rows, size_t dim)
 	return whole(rows, NIBBLE_BLOCK) * nibble_block_bytes(dim);
 }
 
+/* Sums are kept apart by this many elements, so that a compiler may add them side by side. */
+#define LANES 16
+
 static void encode_signs(const float *x, double norm, size_t dim, uint8_t *block, size_t place)
 {
-	double along = 0;
+	double sums[LANES] = {0}, along = 0;
 	double cosine;
 
-	for (size_t i = 0; i < dim; i++) {
-		block[i / 8 * SIGN_BLOCK + place] |= (uint8_t)((x[i] >= 0) << i % 8);
-		along += fabs((double)x[i]);
+	for (size_t i = 0; i < dim; i += 8) {
+		unsigned byte = 0;
+
+		for (size_t b = 0; b < 8; b++)
+			byte |= (unsigned)(x[i + b] >= 0) << b;
+		block[i / 8 * SIGN_BLOCK + place] = (uint8_t)byte;
 	}
+	for (size_t i = 0; i < dim; i += LANES) {
+		for (size_t l = 0; l < LANES; l++)
+			sums[l] += fabs((double)x[i + l]);
+	}
+	for (size_t l = 0; l < LANES; l++)
+		along += sums[l];
 	cosine = along / (sqrt((double)dim) * norm);
 	block[dim / 8 * SIGN_BLOCK + place] = (uint8_t)fmin(fmax(cosine * 256 - 1e-6, 0), 255);
 }
 
 static int nibble_of(float x, float per_step)
 {
-	float step = x * per_step + 8;
+	int step = (int)(x * per_step + 8);
 
-	return step < 0 ? 0 : step >= 15 ? 15 : (int)step;
+	step = step > 0 ? step : 0;
+	return step < 15 ? step : 15;
 }
 
 /* How the code with steps this long fits. */
@@ -48,15 +61,23 @@ struct fit {
 
 static struct fit measure_fit(const float *x, double norm, size_t dim, float per_step)
 {
-	float dot = 0, square = 0;
+	float dots[LANES] = {0}, squares[LANES] = {0};
+	struct fit fit = {0};
 
-	for (size_t i = 0; i < dim; i++) {
-		float value = (float)nibble_of(x[i], per_step) - 7.5f;
+	for (size_t i = 0; i < dim; i += LANES) {
+		for (size_t l = 0; l < LANES; l++) {
+			float value = (float)nibble_of(x[i + l], per_step) - 7.5f;
 
-		dot += x[i] * value;
-		square += value * value;
+			dots[l] += x[i + l] * value;
+			squares[l] += value * value;
+		}
 	}
-	return (struct fit){dot / norm, square};
+	for (size_t l = 0; l < LANES; l++) {
+		fit.along += dots[l];
+		fit.length += squares[l];
+	}
+	fit.along /= norm;
+	return fit;
 }
 
 /* The cosine of a template and its code changes little with the step: try a few. */

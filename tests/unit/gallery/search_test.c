@@ -3,13 +3,18 @@
  * subjects, encounters, order and bits of the score after any history of puts,
  * deletes, sealing, moving, closing and opening. As with the writer, each change
  * has a transaction inside that of its group, and some are undone.
+ *
+ *   SEARCH_GALLERIES=N  makes so many galleries [100]
  */
+#include <stdlib.h>
+
+#include "biomatch/parse.h"
 #include "store.h"
 
 #include "../../../src/gallery/store.h"
 
 #define MAX_ENTRIES 2000
-#define HISTORIES   20
+#define GALLERIES   100
 #define STEPS       160
 
 /* One encounter that should be there. */
@@ -353,14 +358,25 @@ static void random_step(struct test_store *s, struct oracle *o, uint64_t *state)
 	}
 }
 
+static uint64_t galleries(void)
+{
+	const char *text = getenv("SEARCH_GALLERIES");
+	uint64_t n = GALLERIES;
+
+	if (text)
+		assert_int_equal(parse_uint(text, 1, 1000000, &n), 0);
+	return n;
+}
+
 /* Many histories end in a gallery with several segments, some of them sparse. */
 static void test_equals_brute_force(void **state)
 {
 	struct oracle *oracle = calloc(1, sizeof(*oracle));
+	uint64_t n = galleries();
 
 	(void)state;
 	assert_non_null(oracle);
-	for (uint64_t seed = 0; seed < HISTORIES; seed++) {
+	for (uint64_t seed = 0; seed < n; seed++) {
 		struct test_store s;
 		uint64_t random = seed;
 
