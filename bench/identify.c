@@ -25,7 +25,7 @@ struct options {
 	size_t dim, runs, mates, approximate;
 	float threshold, spread;
 	const char *seeds, *kernel;
-	bool faiss;
+	bool faiss, growth;
 };
 
 /* One way to search, ready to run. */
@@ -378,7 +378,7 @@ static void bench_size(const struct options *options, const struct seeds *seeds,
 	struct way ways[16];
 	size_t count;
 
-	set_make(&set, n);
+	set_make(&set, n, NULL);
 	make_probes(&bench);
 	report_spread(&bench);
 	count = list_ways(&bench, ways, peers);
@@ -396,6 +396,56 @@ static void bench_size(const struct options *options, const struct seeds *seeds,
 	set_free(&set);
 }
 
+/* What a query costs as the gallery grows: codes alone are kept, so that ten million fit. */
+static void grow(const struct options *options, const struct seeds *seeds, size_t n,
+		 double first[2][2])
+{
+	static const struct way ways[2] = {{.name = "certified", .method = METHOD_CERTIFIED},
+					   {.name = "fast", .method = METHOD_FAST}};
+	struct set set = {
+		.dim = options->dim, .seeds = seeds, .spread = options->spread, .lean = true};
+	struct bench bench = {.options = options, .set = &set};
+	struct search search = {.m = BATCH, .threshold = options->threshold, .k = K};
+
+	bench.probes = set_memory(BATCH * set.dim * sizeof(float));
+	for (size_t i = 0; i < BATCH; i++)
+		set_draw(&set, FIRST_PROBE + i, bench.probes + i * set.dim);
+	search.probes = bench.probes;
+	search.found = bench.truth;
+	set_make(&set, n, &search);
+	for (bench.threads = 1; bench.threads <= 2; bench.threads++) {
+		bench.team = team_new(bench.threads);
+		for (size_t w = 0; w < 2; w++) {
+			struct found found[BATCH];
+			double seconds = measure(&bench, &ways[w], 1, &search, found);
+			double cost = seconds / (double)n;
+			bool same = same_bits(found, bench.truth, 1);
+
+			if (first[bench.threads - 1][w] == 0)
+				first[bench.threads - 1][w] = cost;
+			printf("| %8zu | %u | %-9s | %8.3f | %8.3f | %5.2f | %8.0f | %-4s |\n", n,
+			       bench.threads, ways[w].name, seconds * 1e3, cost * 1e9,
+			       cost / first[bench.threads - 1][w], (double)search.by_nibbles,
+			       same ? "yes" : "NO");
+			fflush(stdout);
+		}
+		team_free(bench.team);
+	}
+	set_memory_free(bench.probes, BATCH * set.dim * sizeof(float));
+	set_free(&set);
+}
+
+static void bench_growth(const struct options *options, const struct seeds *seeds)
+{
+	double first[2][2] = {{0}};
+
+	printf("\n| N | threads | method | ms/query | ms a million | to the first | rows scored | "
+	       "same |\n"
+	       "|--:|--:|---|--:|--:|--:|--:|---|\n");
+	for (size_t i = 0; i < options->sizes; i++)
+		grow(options, seeds, options->n[i], first);
+}
+
 static void parse_sizes(struct options *options, char *list)
 {
 	options->sizes = 0;
@@ -407,10 +457,11 @@ static void parse_sizes(struct options *options, char *list)
 static void usage(void)
 {
 	fputs("usage: identify [-n rows,...] [-d dim] [-t threshold] [-s spread] [-e embeddings]\n"
-	      "                [-r runs] [-m mates] [-a rows] [-k kernel] [-x]\n"
+	      "                [-r runs] [-m mates] [-a rows] [-k kernel] [-g] [-x]\n"
 	      "  -d  a power of two, 16..1024\n"
 	      "  -e  file of float32 embeddings to draw from, dim each\n"
 	      "  -a  largest gallery that IVF and HNSW are built for\n"
+	      "  -g  only how the cost of a query grows with the gallery\n"
 	      "  -x  without faiss\n",
 	      stderr);
 	exit(2);
@@ -420,7 +471,7 @@ static void parse(struct options *options, int argc, char **argv)
 {
 	int option;
 
-	while ((option = getopt(argc, argv, "n:d:t:s:e:r:m:a:k:x")) != -1) {
+	while ((option = getopt(argc, argv, "n:d:t:s:e:r:m:a:k:gx")) != -1) {
 		switch (option) {
 		case 'n':
 			parse_sizes(options, optarg);
@@ -448,6 +499,9 @@ static void parse(struct options *options, int argc, char **argv)
 			break;
 		case 'k':
 			options->kernel = optarg;
+			break;
+		case 'g':
+			options->growth = true;
 			break;
 		case 'x':
 			options->faiss = false;
@@ -484,7 +538,9 @@ int main(int argc, char **argv)
 		seeds_read(&seeds, options.seeds, options.dim);
 	printf("Threshold %.2f, %d best, median of %zu runs.\n", options.threshold, K,
 	       options.runs);
-	for (size_t i = 0; i < options.sizes; i++)
+	if (options.growth)
+		bench_growth(&options, options.seeds == NULL ? NULL : &seeds);
+	for (size_t i = 0; !options.growth && i < options.sizes; i++)
 		bench_size(&options, options.seeds == NULL ? NULL : &seeds, options.n[i]);
 	seeds_free(&seeds, options.dim);
 	return 0;

@@ -431,7 +431,7 @@ static void measure(struct bench *b, size_t n, unsigned scanners, size_t seconds
 {
 	b->set.dim = b->pack->dim;
 	b->set.spread = SPREAD;
-	set_make(&b->set, n);
+	set_make(&b->set, n, NULL);
 	make_templates(b);
 	learn_threshold(b);
 	make_templates(b);

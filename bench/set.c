@@ -191,51 +191,10 @@ static size_t segments_of(const struct set *set)
 	return (set->n + SET_SEGMENT_ROWS - 1) / SET_SEGMENT_ROWS;
 }
 
-struct making {
-	struct set *set;
-	size_t next;
-};
-
-static void *make_segments(void *arg)
-{
-	struct making *making = arg;
-	struct set *set = making->set;
-
-	for (;;) {
-		size_t s = __atomic_fetch_add(&making->next, 1, __ATOMIC_RELAXED);
-		struct code_segment segment;
-		float *rows;
-
-		if (s >= segments_of(set))
-			return NULL;
-		segment = segment_at(set, s);
-		rows = set->rows + s * SET_SEGMENT_ROWS * set->dim;
-		for (size_t i = 0; i < segment.rows; i++)
-			set_draw(set, s * SET_SEGMENT_ROWS + i, rows + i * set->dim);
-		code_encode(rows, 0, segment.rows, set->dim, (void *)segment.signs,
-			    (void *)segment.nibbles);
-	}
-}
-
-void set_make(struct set *set, size_t n)
-{
-	struct making making = {set, 0};
-	size_t dim = set->dim;
-	pthread_t other;
-
-	set->n = n;
-	set->rows = set_memory(n * dim * sizeof(float));
-	set->signs = set_memory(set_bytes_signs(set));
-	set->nibbles = set_memory(set_bytes_nibbles(set));
-	if (pthread_create(&other, NULL, make_segments, &making) != 0)
-		abort();
-	make_segments(&making);
-	pthread_join(other, NULL);
-}
-
 void set_free(struct set *set)
 {
-	set_memory_free(set->rows, set->n * set->dim * sizeof(float));
+	if (set->rows != NULL)
+		set_memory_free(set->rows, set->n * set->dim * sizeof(float));
 	set_memory_free(set->signs, set_bytes_signs(set));
 	set_memory_free(set->nibbles, set_bytes_nibbles(set));
 }
@@ -278,7 +237,6 @@ struct member {
 	struct code_query queries[CODE_MAX_PROBES];
 	struct found found[CODE_MAX_PROBES];
 	uint16_t rows[CODE_MAX_PROBES][SET_SEGMENT_ROWS];
-	float scores[CODE_MAX_PROBES * 64];
 	uint64_t sum;
 };
 
@@ -290,6 +248,15 @@ struct team {
 	struct code_probe probes[CODE_MAX_PROBES];
 	struct member member[];
 };
+
+/* The floats of a row, drawn into buffer where the set does not keep them. */
+static const float *row_at(const struct set *set, uint32_t row, float *buffer)
+{
+	if (set->rows != NULL)
+		return set->rows + (size_t)row * set->dim;
+	set_draw(set, row, buffer);
+	return buffer;
+}
 
 static void scan_codes(struct member *member, struct job *job, size_t s)
 {
@@ -303,8 +270,9 @@ static void scan_codes(struct member *member, struct job *job, size_t s)
 
 		for (size_t i = 0; i < query->n; i++) {
 			uint32_t row = (uint32_t)(s * SET_SEGMENT_ROWS + query->rows[i]);
+			float drawn[CODE_MAX_DIM];
 			float score = score_dot(search->probes + p * dim,
-						job->set->rows + row * dim, dim);
+						row_at(job->set, row, drawn), dim);
 
 			query->bar =
 				offer(&member->found[p], search->k, search->threshold, row, score);
@@ -312,24 +280,30 @@ static void scan_codes(struct member *member, struct job *job, size_t s)
 	}
 }
 
+/* Offers the rows from first on, whose floats these are, to the searches of a pass. */
+static void offer_floats(const struct set *set, const struct search *search, const float *floats,
+			 size_t first, size_t n, struct found *found)
+{
+	float scores[CODE_MAX_PROBES * 64];
+
+	for (size_t at = 0; at < n; at += 64) {
+		size_t some = n - at < 64 ? n - at : 64;
+
+		score_kernel()->scan(floats + at * set->dim, some, search->probes, search->m,
+				     set->dim, scores);
+		for (size_t p = 0; p < search->m; p++)
+			for (size_t i = 0; i < some; i++)
+				offer(&found[p], search->k, search->threshold,
+				      (uint32_t)(first + at + i), scores[p * some + i]);
+	}
+}
+
 static void scan_floats(struct member *member, struct job *job, size_t s)
 {
-	const struct search *search = job->search;
-	size_t dim = job->set->dim, first = s * SET_SEGMENT_ROWS;
-	size_t end = first + segment_at(job->set, s).rows;
+	size_t first = s * SET_SEGMENT_ROWS;
 
-	for (size_t row = first; row < end; row += 64) {
-		size_t n = end - row < 64 ? end - row : 64;
-
-		score_kernel()->scan(job->set->rows + row * dim, n, search->probes, search->m, dim,
-				     member->scores);
-		for (size_t p = 0; p < search->m; p++)
-			for (size_t i = 0; i < n; i++)
-				if (member->scores[p * n + i] >= member->queries[p].bar)
-					member->queries[p].bar = offer(
-						&member->found[p], search->k, search->threshold,
-						(uint32_t)(row + i), member->scores[p * n + i]);
-	}
+	offer_floats(job->set, job->search, job->set->rows + first * job->set->dim, first,
+		     segment_at(job->set, s).rows, member->found);
 }
 
 static void work_search(struct member *member, struct job *job)
@@ -437,16 +411,21 @@ void team_free(struct team *team)
 	free(team);
 }
 
+static void gather(struct search *search, const struct found *found)
+{
+	for (size_t p = 0; p < search->m; p++)
+		for (size_t i = 0; i < found[p].n; i++)
+			offer(&search->found[p], search->k, search->threshold, found[p].row[i],
+			      found[p].score[i]);
+}
+
 static void merge(struct team *team, struct search *search)
 {
-	for (size_t p = 0; p < search->m; p++) {
+	for (size_t p = 0; p < search->m; p++)
 		search->found[p].n = 0;
-		for (unsigned t = 0; t < team->threads; t++) {
-			const struct found *found = &team->member[t].found[p];
-
-			for (size_t i = 0; i < found->n; i++)
-				offer(&search->found[p], search->k, search->threshold,
-				      found->row[i], found->score[i]);
+	for (unsigned t = 0; t < team->threads; t++) {
+		gather(search, team->member[t].found);
+		for (size_t p = 0; p < search->m; p++) {
 			search->by_signs += team->member[t].queries[p].by_signs;
 			search->by_nibbles += team->member[t].queries[p].by_nibbles;
 		}
@@ -474,4 +453,68 @@ double team_read(struct team *team, const void *memory, size_t bytes)
 	clock_gettime(CLOCK_MONOTONIC, &to);
 	return (double)bytes /
 	       ((double)(to.tv_sec - from.tv_sec) + (double)(to.tv_nsec - from.tv_nsec) * 1e-9);
+}
+
+/* One thread's part of making a set. */
+struct making {
+	struct set *set;
+	const struct search *truth;
+	size_t *next; /* segment */
+	float *drawn; /* of a segment, where the set does not keep its rows */
+	struct found found[CODE_MAX_PROBES];
+};
+
+static void *make_segments(void *arg)
+{
+	struct making *making = arg;
+	struct set *set = making->set;
+
+	for (;;) {
+		size_t s = __atomic_fetch_add(making->next, 1, __ATOMIC_RELAXED);
+		size_t first = s * SET_SEGMENT_ROWS;
+		struct code_segment segment;
+		float *rows = making->drawn;
+
+		if (s >= segments_of(set))
+			return NULL;
+		segment = segment_at(set, s);
+		if (set->rows != NULL)
+			rows = set->rows + first * set->dim;
+		for (size_t i = 0; i < segment.rows; i++)
+			set_draw(set, first + i, rows + i * set->dim);
+		code_encode(rows, 0, segment.rows, set->dim, (void *)segment.signs,
+			    (void *)segment.nibbles);
+		if (making->truth != NULL)
+			offer_floats(set, making->truth, rows, first, segment.rows, making->found);
+	}
+}
+
+void set_make(struct set *set, size_t n, struct search *truth)
+{
+	size_t drawn = SET_SEGMENT_ROWS * set->dim * sizeof(float), next_segment = 0;
+	struct making *making = set_memory(2 * sizeof(*making));
+	pthread_t other;
+
+	set->n = n;
+	set->rows = set->lean ? NULL : set_memory(n * set->dim * sizeof(float));
+	set->signs = set_memory(set_bytes_signs(set));
+	set->nibbles = set_memory(set_bytes_nibbles(set));
+	for (int i = 0; i < 2; i++) {
+		making[i].set = set;
+		making[i].truth = truth;
+		making[i].next = &next_segment;
+		making[i].drawn = set_memory(drawn);
+	}
+	if (pthread_create(&other, NULL, make_segments, &making[1]) != 0)
+		abort();
+	make_segments(&making[0]);
+	pthread_join(other, NULL);
+	for (size_t p = 0; truth != NULL && p < truth->m; p++)
+		truth->found[p].n = 0;
+	for (int i = 0; i < 2; i++) {
+		if (truth != NULL)
+			gather(truth, making[i].found);
+		set_memory_free(making[i].drawn, drawn);
+	}
+	set_memory_free(making, 2 * sizeof(*making));
 }

@@ -5,6 +5,7 @@
 #ifndef BENCH_SET_H
 #define BENCH_SET_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,7 +23,8 @@ struct seeds {
 struct set {
 	size_t n, dim;
 	const struct seeds *seeds; /* NULL to draw from the spread alone */
-	float *rows;               /* n rows of dim, of unit length */
+	bool lean;                 /* only codes are kept: a row that is scored is drawn again */
+	float *rows;               /* n rows of dim, of unit length; NULL where lean */
 	uint8_t *signs, *nibbles;  /* segment after segment */
 	float spread;              /* standard deviation of strangers' scores */
 };
@@ -57,8 +59,11 @@ void set_memory_free(void *memory, size_t bytes);
 void seeds_read(struct seeds *seeds, const char *path, size_t dim);
 void seeds_free(struct seeds *seeds, size_t dim);
 
-/* Draws n templates and encodes them. set holds dim, seeds and spread. */
-void set_make(struct set *set, size_t n);
+/*
+ * Draws n templates and encodes them. set holds dim, seeds, spread and lean. A scan of
+ * their floats answers truth, unless that is NULL.
+ */
+void set_make(struct set *set, size_t n, struct search *truth);
 void set_free(struct set *set);
 /* Template number index of the distribution; the set holds 0..n-1. */
 void set_draw(const struct set *set, uint64_t index, float *out);
