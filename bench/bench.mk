@@ -45,7 +45,7 @@ $B/bench/audit: bench/audit.c $(foreach d,writer audit $(call linked,writer) $(c
 		$(sort $(filter %.a,$^)) -Wl,--end-group $(call liblibs,writer) $(call liblibs,audit)
 
 # Searches through the daemon.
-$B/bench/serve: $B/obj/bench/serve.c.o $B/obj/bench/set.c.o \
+$B/bench/serve $B/bench/soak: $B/bench/%: $B/obj/bench/%.c.o $B/obj/bench/remote.c.o $B/obj/bench/set.c.o \
 		$(foreach d,gallery client $(call linked,gallery) $(call linked,client),$B/lib/lib$d.a)
 	@mkdir -p $(@D)
 	@echo '  LINK    $@'
@@ -53,4 +53,7 @@ $B/bench/serve: $B/obj/bench/serve.c.o $B/obj/bench/set.c.o \
 		$(call liblibs,gallery) $(call liblibs,client)
 
 bench-serve: all $B/bench/serve ## measure searches through the daemon; BENCH_ARGS="N SCANNERS SECONDS"
-	TMPDIR=/dev/shm bench/serve $B $(BENCH_ARGS)
+	TMPDIR=/dev/shm bench/serve $B ask $(BENCH_ARGS)
+
+soak: all $B/bench/serve $B/bench/soak ## enrol, delete and search at once, all answers checked; BENCH_ARGS="N SCANNERS SECONDS"
+	bench/serve $B soak $(or $(BENCH_ARGS),20000 2 300)

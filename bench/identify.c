@@ -525,7 +525,7 @@ int main(int argc, char **argv)
 				  .mates = 10000,
 				  .approximate = 100000,
 				  .threshold = 0.4f,
-				  .spread = 0.077f,
+				  .spread = SET_SPREAD,
 				  .faiss = true};
 	struct seeds seeds = {0};
 

@@ -13,26 +13,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "biomatch/client.h"
 #include "biomatch/clock.h"
 #include "biomatch/gallery.h"
 #include "biomatch/score.h"
-#include "biomatch/v1/matching_service.pb-c.h"
+#include "remote.h"
 #include "set.h"
 
 #define PROBES      16
 #define MAX_CALLS   20000
 #define RUNS        200
-#define SPREAD      0.077f
 #define FIRST_PROBE (UINT64_C(1) << 40)
 #define VERIFIERS   4
 #define PACE_NS     (20 * CLOCK_NS_PER_MS) /* of one verifier: 200 verifications a second in all */
 
 struct bench {
-	const char *target, *pki;
-	struct pack *pack;
-	struct keys *keys;
+	struct remote remote;
 	struct set set;
+	struct arena arena; /* of the templates */
 	Biomatch__V1__Template templates[PROBES];
 	float probes[PROBES * CODE_MAX_DIM];
 	float threshold; /* that the daemon holds scores against */
@@ -49,27 +46,6 @@ struct caller {
 	double ms[MAX_CALLS], match_ms[MAX_CALLS];
 	size_t n;
 };
-
-static void must(int error, const char *what)
-{
-	if (!error)
-		return;
-	fprintf(stderr, "%s: %s\n", what, bm_error_text(error));
-	exit(1);
-}
-
-static int by_size(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
-static double quantile(double *v, size_t n, double q)
-{
-	qsort(v, n, sizeof(*v), by_size);
-	return n ? v[(size_t)(q * (double)(n - 1))] : NAN;
-}
 
 static void put(struct gallery_store *store, struct db_txn *txn, const struct set *set, size_t i)
 {
@@ -98,7 +74,7 @@ static void fill(const char *dir, const char *key, const char *pack_dir, size_t 
 	struct keys *keys;
 	struct db_txn txn;
 	struct db *db;
-	struct set set = {.spread = SPREAD};
+	struct set set = {.spread = SET_SPREAD};
 
 	must(pack_open(pack_dir, true, &pack, message), message);
 	must(keys_open(key, &keys), key);
@@ -125,60 +101,6 @@ static void fill(const char *dir, const char *key, const char *pack_dir, size_t 
 	pack_close(pack);
 }
 
-static struct biomatch_client *dial(const struct bench *b)
-{
-	char certificate[512], key[512], ca[512], message[BIOMATCH_MESSAGE_MAX] = "";
-	struct biomatch_options options = {.target = b->target,
-					   .certificate = certificate,
-					   .private_key = key,
-					   .ca = ca,
-					   .server_name = "localhost",
-					   .connect_ms = 5000};
-	struct biomatch_client *client;
-
-	snprintf(certificate, sizeof(certificate), "%s/bench.pem", b->pki);
-	snprintf(key, sizeof(key), "%s/bench.key", b->pki);
-	snprintf(ca, sizeof(ca), "%s/ca.pem", b->pki);
-	must(biomatch_client_open(&options, &client, message), message);
-	return client;
-}
-
-/* Sends one request; its answer is in the arena. */
-static ProtobufCMessage *ask(struct biomatch_client *client, const char *path,
-			     const ProtobufCMessage *request,
-			     const ProtobufCMessageDescriptor *type, struct arena *arena)
-{
-	struct biomatch_status status;
-	ProtobufCMessage *reply;
-
-	must(biomatch_client_call(client, path, request, type, 60000, arena, &reply, &status),
-	     path);
-	if (status.code != GRPC_OK) {
-		fprintf(stderr, "%s: %s\n", path, status.message);
-		exit(1);
-	}
-	return reply;
-}
-
-static const Biomatch__V1__IdentifyResponse *identify(struct biomatch_client *client,
-						      struct bench *b, const char *purpose,
-						      size_t probe, struct arena *arena)
-{
-	Biomatch__V1__Probe of = BIOMATCH__V1__PROBE__INIT;
-	Biomatch__V1__IdentifyRequest request = BIOMATCH__V1__IDENTIFY_REQUEST__INIT;
-	char *gallery = (char *)(uintptr_t) "bench";
-
-	of.kind_case = BIOMATCH__V1__PROBE__KIND_TEMPLATE;
-	of.template_ = &b->templates[probe];
-	request.purpose = (char *)(uintptr_t)purpose;
-	request.galleries = &gallery;
-	request.n_galleries = 1;
-	request.max_candidates = 10;
-	request.probe = &of;
-	return (const void *)ask(client, "/biomatch.v1.MatchingService/Identify", &request.base,
-				 &biomatch__v1__identify_response__descriptor, arena);
-}
-
 static void verify(struct biomatch_client *client, struct bench *b, size_t probe,
 		   struct arena *arena)
 {
@@ -193,14 +115,14 @@ static void verify(struct biomatch_client *client, struct bench *b, size_t probe
 	request.gallery = (char *)(uintptr_t) "bench";
 	request.subject_id = subject;
 	request.probe = &of;
-	ask(client, "/biomatch.v1.MatchingService/Verify", &request.base,
-	    &biomatch__v1__verify_response__descriptor, arena);
+	remote_ask(client, "/biomatch.v1.MatchingService/Verify", &request.base,
+		   &biomatch__v1__verify_response__descriptor, arena);
 }
 
 static void *call_on(void *arg)
 {
 	struct caller *c = arg;
-	struct biomatch_client *client = dial(c->bench);
+	struct biomatch_client *client = remote_dial(&c->bench->remote);
 	struct arena arena;
 	int64_t next = clock_monotonic_ns();
 
@@ -218,8 +140,9 @@ static void *call_on(void *arg)
 		if (c->verifies) {
 			verify(client, c->bench, c->first + c->n, &arena);
 		} else {
-			const Biomatch__V1__IdentifyResponse *r = identify(
-				client, c->bench, c->purpose, (c->first + c->n) % PROBES, &arena);
+			const Biomatch__V1__IdentifyResponse *r = remote_identify(
+				client, c->purpose, 10,
+				&c->bench->templates[(c->first + c->n) % PROBES], &arena);
 
 			c->match_ms[c->n] = r->times->match_us / 1e3;
 		}
@@ -233,7 +156,7 @@ static void *call_on(void *arg)
 /* The daemon's candidates are those of an exhaustive scan of the same templates. */
 static void check(struct bench *b, const char *purpose)
 {
-	struct biomatch_client *client = dial(b);
+	struct biomatch_client *client = remote_dial(&b->remote);
 	struct team *team = team_new(2);
 	size_t wrong = 0;
 
@@ -249,7 +172,7 @@ static void check(struct bench *b, const char *purpose)
 		struct arena arena;
 
 		arena_init(&arena, 1 << 20);
-		r = identify(client, b, purpose, p, &arena);
+		r = remote_identify(client, purpose, 10, &b->templates[p], &arena);
 		team_search(team, &b->set, &search);
 		wrong += r->n_candidates != truth.n;
 		for (size_t i = 0; i < truth.n && i < r->n_candidates; i++) {
@@ -378,45 +301,19 @@ static void contend(struct bench *b, size_t seconds, const char *purpose)
 	free(all);
 }
 
-static void make_templates(struct bench *b)
-{
-	size_t bytes = b->set.dim * sizeof(float);
-
-	for (size_t i = 0; i < PROBES; i++) {
-		Biomatch__V1__Template *t = &b->templates[i];
-		float *v = b->probes + i * b->set.dim;
-
-		set_draw(&b->set, FIRST_PROBE + i, v);
-		biomatch__v1__template__init(t);
-		t->model = (char *)(uintptr_t)b->pack->model;
-		t->data.len = bytes + KEYS_SEAL_OVERHEAD;
-		t->data.data = malloc(t->data.len);
-		must(!t->data.data
-			     ? BM_ENOMEM
-			     : keys_seal(b->keys, KEYS_TEMPLATE,
-					 (struct bytes){b->pack->digest, PACK_SHA256_LEN},
-					 (struct bytes){(const uint8_t *)v, bytes}, t->data.data),
-		     "template");
-	}
-}
-
 /* The first template of the gallery is asked for: a mate, whose answer tells the threshold. */
 static void learn_threshold(struct bench *b)
 {
-	struct biomatch_client *client = dial(b);
+	struct biomatch_client *client = remote_dial(&b->remote);
+	const Biomatch__V1__IdentifyResponse *r;
+	Biomatch__V1__Template mate;
 	float first[CODE_MAX_DIM];
 	struct arena arena;
-	const Biomatch__V1__IdentifyResponse *r;
-	Biomatch__V1__Template kept = b->templates[0];
 
-	set_draw(&b->set, 0, first);
-	kept.data.data = b->templates[0].data.data;
-	must(keys_seal(b->keys, KEYS_TEMPLATE, (struct bytes){b->pack->digest, PACK_SHA256_LEN},
-		       (struct bytes){(const uint8_t *)first, b->set.dim * sizeof(float)},
-		       kept.data.data),
-	     "template");
 	arena_init(&arena, 1 << 20);
-	r = identify(client, b, "certified", 0, &arena);
+	set_draw(&b->set, 0, first);
+	remote_template(&b->remote, first, &arena, &mate);
+	r = remote_identify(client, "certified", 10, &mate, &arena);
 	if (!r->n_candidates || strcmp(r->candidates[0]->subject_id, "s0")) {
 		fprintf(stderr, "the first template of the gallery was not found\n");
 		exit(1);
@@ -424,17 +321,26 @@ static void learn_threshold(struct bench *b)
 	b->threshold = r->candidates[0]->raw->threshold;
 	arena_deinit(&arena);
 	biomatch_client_close(client);
-	free(b->templates[0].data.data);
+}
+
+static void make_templates(struct bench *b)
+{
+	for (size_t i = 0; i < PROBES; i++) {
+		float *v = b->probes + i * b->set.dim;
+
+		set_draw(&b->set, FIRST_PROBE + i, v);
+		remote_template(&b->remote, v, &b->arena, &b->templates[i]);
+	}
 }
 
 static void measure(struct bench *b, size_t n, unsigned scanners, size_t seconds)
 {
-	b->set.dim = b->pack->dim;
-	b->set.spread = SPREAD;
+	b->set.dim = b->remote.pack->dim;
+	b->set.spread = SET_SPREAD;
 	set_make(&b->set, n, NULL);
+	arena_init(&b->arena, 1 << 20);
 	make_templates(b);
 	learn_threshold(b);
-	make_templates(b);
 	printf("N = %zu, d = %zu, threshold %.3f, %u scan thread%s, %s kernels\n\n", n, b->set.dim,
 	       (double)b->threshold, scanners, scanners > 1 ? "s" : "", score_kernel()->name);
 	check(b, "certified");
@@ -448,25 +354,23 @@ static void measure(struct bench *b, size_t n, unsigned scanners, size_t seconds
 	contend(b, seconds, NULL);
 	contend(b, seconds, "certified");
 	contend(b, seconds, "fast");
+	arena_deinit(&b->arena);
 	set_free(&b->set);
 }
 
 int main(int argc, char **argv)
 {
 	struct bench *b = calloc(1, sizeof(*b));
-	char message[PACK_MESSAGE_LEN] = "";
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	must(score_init(NULL), "score");
 	if (b && argc == 6 && !strcmp(argv[1], "fill")) {
 		fill(argv[2], argv[3], argv[4], strtoul(argv[5], NULL, 10));
 	} else if (b && argc == 9 && !strcmp(argv[1], "ask")) {
-		b->target = argv[2];
-		b->pki = argv[3];
-		must(keys_open(argv[4], &b->keys), argv[4]);
-		must(pack_open(argv[5], true, &b->pack, message), message);
+		remote_init(&b->remote, argv[2], argv[3], argv[4], argv[5]);
 		measure(b, strtoul(argv[6], NULL, 10), (unsigned)strtoul(argv[7], NULL, 10),
 			strtoul(argv[8], NULL, 10));
+		remote_deinit(&b->remote);
 	} else {
 		fprintf(stderr, "usage: see bench/serve\n");
 		return 64;

@@ -13,6 +13,8 @@
 
 #define SET_SEGMENT_ROWS 4096
 #define SET_MAX_FOUND    64
+/* The standard deviation of the scores of strangers that real faces give. */
+#define SET_SPREAD 0.077f
 
 /* Embeddings of real faces to draw from; the mean is taken off. */
 struct seeds {
