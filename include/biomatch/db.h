@@ -88,12 +88,12 @@ int db_begin_write(struct db *db, struct db_txn *txn) BM_MUST_CHECK;
  */
 int db_begin_beside(const struct db_txn *view, struct db_txn *txn) BM_MUST_CHECK;
 /*
- * Overwrites, on disk, whatever the file still holds of entries that were deleted
- * or replaced; reads every page of the trees for it, while others read and nobody
- * writes. What a reader may still see is left and stays wanted. A failure to write
- * makes the store read-only.
+ * Overwrites, on disk, what the file still holds of entries that were deleted or
+ * replaced, as much as takes a millisecond or so; *more while there is more to do.
+ * What a reader may still see is left and stays wanted. A failure to write makes
+ * the store read-only.
  */
-int db_scrub(struct db *db) BM_MUST_CHECK;
+int db_scrub(struct db *db, bool *more) BM_MUST_CHECK;
 /* To be called inside the transaction that deletes what must not remain. */
 void db_want_scrub(struct db *db);
 bool db_wants_scrub(const struct db *db);

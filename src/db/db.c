@@ -22,7 +22,8 @@ struct db {
 	MDB_dbi tables[DB_TABLES];
 	int lock_fd, dir_fd;
 	atomic_bool read_only;
-	atomic_bool scrub_wanted;
+	struct scrub *scrub; /* of the writer's */
+	atomic_bool scrub_wanted, scrubbing;
 
 	/* The map moves when it grows, and only while nobody looks at it. */
 	pthread_mutex_t lock;
@@ -217,6 +218,8 @@ static int open_env(struct db *db, const char *dir, uint64_t map_size, unsigned 
 	/* A new data file outlives a power cut only once its name is on disk. */
 	if (!rc && writes && fsync(db->dir_fd))
 		rc = errno;
+	if (!rc && writes)
+		rc = scrub_open(db->env, &db->scrub);
 	return rc;
 }
 
@@ -230,6 +233,7 @@ static struct db *new_db(bool writes)
 	db->dir_fd = -1;
 	atomic_init(&db->read_only, !writes);
 	atomic_init(&db->scrub_wanted, false);
+	atomic_init(&db->scrubbing, false);
 	pthread_mutex_init(&db->lock, NULL);
 	pthread_cond_init(&db->changed, NULL);
 	return db;
@@ -286,6 +290,7 @@ void db_close(struct db *db)
 {
 	if (!db)
 		return;
+	scrub_close(db->scrub);
 	if (db->env)
 		mdb_env_close(db->env);
 	if (db->lock_fd >= 0)
@@ -427,32 +432,41 @@ void db_want_scrub(struct db *db)
 
 bool db_wants_scrub(const struct db *db)
 {
-	return atomic_load(&db->scrub_wanted);
+	return atomic_load(&db->scrub_wanted) || atomic_load(&db->scrubbing);
 }
 
-int db_scrub(struct db *db)
+static int scrub_failed(struct db *db, int rc)
+{
+	int error = error_of(rc);
+
+	log_error("scrub_failed", "error=%s", mdb_strerror(rc));
+	/* Whether the disk holds what was to go is not known, nor what it takes next. */
+	if (error == BM_EIO || error == BM_EFULL)
+		atomic_store(&db->read_only, true);
+	return error;
+}
+
+int db_scrub(struct db *db, bool *more)
 {
 	struct readers readers = {0};
 	bool pinned = false;
 	struct db_txn txn;
 	int rc, error = db_begin_write(db, &txn);
 
+	*more = false;
 	if (error)
 		return error;
+	/* A round is for what was erased before it; what is erased meanwhile asks for another. */
+	if (!atomic_load(&db->scrubbing))
+		atomic_store(&db->scrub_wanted, false);
 	rc = mdb_reader_list(db->env, count_reader, &readers) < 0 ? EIO : 0;
 	if (!rc)
-		rc = scrub_pages(db->env, readers.n ? readers.oldest : SIZE_MAX, &pinned);
-	/* Still inside the transaction: what is erased later asks again. */
-	atomic_store(&db->scrub_wanted, pinned);
+		rc = scrub_step(db->scrub, readers.n ? readers.oldest : SIZE_MAX, more, &pinned);
+	atomic_store(&db->scrubbing, *more);
+	if (pinned || rc)
+		atomic_store(&db->scrub_wanted, true);
 	db_abort(&txn);
-	if (!rc)
-		return 0;
-	log_error("scrub_failed", "error=%s", mdb_strerror(rc));
-	error = error_of(rc);
-	/* Whether the disk holds what was to go is not known, nor what it takes next. */
-	if (error == BM_EIO || error == BM_EFULL)
-		atomic_store(&db->read_only, true);
-	return error;
+	return rc ? scrub_failed(db, rc) : 0;
 }
 
 int db_begin_nested(struct db_txn *parent, struct db_txn *txn)
@@ -470,9 +484,19 @@ static bool disk_is_full(const struct db *db)
 	return !fstatvfs(db->dir_fd, &fs) && fs.f_bavail == 0;
 }
 
+/* The commit stands, whatever becomes of this. */
+static void clear_slack(struct db *db, size_t txn)
+{
+	int rc = scrub_commit(db->scrub, txn);
+
+	if (rc)
+		scrub_failed(db, rc);
+}
+
 int db_commit(struct db_txn *txn)
 {
 	MDB_txn *handle = txn->handle;
+	size_t id;
 	int rc;
 
 	if (txn->error || !handle) {
@@ -480,7 +504,10 @@ int db_commit(struct db_txn *txn)
 		return txn->error;
 	}
 	txn->handle = NULL;
+	id = mdb_txn_id(handle);
 	rc = mdb_txn_commit(handle);
+	if (!rc && txn->writes && !txn->parent)
+		clear_slack(txn->db, id);
 	if (!txn->parent)
 		leave(txn->db);
 	if (!rc)

@@ -13,8 +13,12 @@
  * bytes, with the page's number in 8, padding in 2, flags
  * in 2, then where the unused bytes begin and end in 2 each, or the number of pages
  * of an overflow run in 4. Behind the header stands the offset of each node, in 2
- * bytes. A node has the value's length in 4, flags in 2, the key's length in 2, the
- * key, and the value or the number of the overflow page where that begins.
+ * bytes. A leaf's node has the value's length in 4, flags in 2, the key's length in 2, the
+ * key, and the value or the number of the overflow page where that begins; a
+ * branch's node the child's number in 6, the key's length and the key. A table is 48
+ * bytes that end with the number of its root. Pages 0 and 1 take turns as the head of
+ * the file: behind the header 24 bytes, the tables of free pages and of tables, the
+ * last page, and the transaction that wrote it all.
  */
 _Static_assert(MDB_VERSION_MAJOR == 0 && MDB_VERSION_MINOR == 9, "the page format of LMDB 0.9");
 
@@ -24,18 +28,31 @@ _Static_assert(MDB_VERSION_MAJOR == 0 && MDB_VERSION_MINOR == 9, "the page forma
 #define IS_LEAF     0x02
 #define IS_OVERFLOW 0x04
 #define IS_BIG_DATA 0x01
+#define IS_TABLE    0x02
+#define TABLE_LEN   48
+#define TABLE_ROOT  40
+#define META_TABLES (HEADER + 24)
+#define META_TXN    (META_TABLES + 2 * TABLE_LEN + 8)
+#define META_PAGES  2
+#define NO_ROOT     SIZE_MAX
+#define MAX_DEPTH   32
+#define WORD        64
 /* The free list is LMDB's table of this number: transaction -> count, page numbers. */
 #define FREE_TABLE 0
-#define FIRST_PAGE 2
-
-enum page_state { IN_USE, IS_FREE, IS_PINNED };
+/* Free pages that one step clears: a millisecond or so. */
+#define STEP_PAGES 512
 
 struct scrub {
+	MDB_env *env;
 	int fd;
-	size_t page_size, pages;
-	uint8_t *state; /* an enum page_state for each page */
-	uint8_t *page, *value_page, *zeros;
-	bool wrote, pinned;
+	size_t page_size;
+	uint64_t *used;            /* a bit a page: in use, and what it does not use is zero */
+	uint64_t *free;            /* a bit a page: no reader sees it; of one step */
+	size_t pages;              /* that there are bits for, in whole words */
+	size_t next;               /* page that a step begins at */
+	bool wrote;                /* since the last sync */
+	uint8_t *level[MAX_DEPTH]; /* a page on each level of a walk */
+	uint8_t *value, *zeros;
 };
 
 static size_t get(const uint8_t *from, size_t len)
@@ -46,72 +63,82 @@ static size_t get(const uint8_t *from, size_t len)
 	return value;
 }
 
-static int read_page(struct scrub *s, size_t number)
+static bool has_bit(const uint64_t *bits, size_t page)
 {
-	ssize_t n = pread(s->fd, s->page, s->page_size, (off_t)(number * s->page_size));
+	return bits[page / WORD] >> page % WORD & 1;
+}
+
+static void set_bit(uint64_t *bits, size_t page, bool on)
+{
+	uint64_t bit = UINT64_C(1) << page % WORD;
+
+	bits[page / WORD] = on ? bits[page / WORD] | bit : bits[page / WORD] & ~bit;
+}
+
+static int grow_bits(uint64_t **bits, size_t old, size_t words)
+{
+	uint64_t *grown = realloc(*bits, words * sizeof(*grown));
+
+	if (!grown)
+		return ENOMEM;
+	memset(grown + old, 0, (words - old) * sizeof(*grown));
+	*bits = grown;
+	return 0;
+}
+
+static int make_room(struct scrub *s, size_t pages)
+{
+	size_t old = s->pages / WORD, words = (pages / WORD + 1) * 3 / 2 + 1;
+	int rc;
+
+	if (pages <= s->pages)
+		return 0;
+	rc = grow_bits(&s->used, old, words);
+	if (!rc)
+		rc = grow_bits(&s->free, old, words);
+	if (!rc)
+		s->pages = words * WORD;
+	return rc;
+}
+
+/* Pages of the file, whether LMDB counts them or not. */
+static int count_pages(struct scrub *s, size_t *pages)
+{
+	struct stat file;
+	MDB_envinfo info;
+	int rc = mdb_env_info(s->env, &info);
+
+	if (!rc && fstat(s->fd, &file))
+		rc = errno;
+	if (rc)
+		return rc;
+	*pages = (size_t)file.st_size / s->page_size;
+	if (*pages <= info.me_last_pgno)
+		*pages = info.me_last_pgno + 1;
+	return make_room(s, *pages);
+}
+
+static int read_page(struct scrub *s, size_t number, uint8_t *page)
+{
+	ssize_t n = pread(s->fd, page, s->page_size, (off_t)(number * s->page_size));
 
 	if (n < 0)
 		return errno;
 	/* A page that was never written ends the file, and reads as zero. */
-	memset(s->page + n, 0, s->page_size - (size_t)n);
+	memset(page + n, 0, s->page_size - (size_t)n);
 	return 0;
 }
 
-/* Zeroes part of the page in the buffer, and of the file where it is not zero yet. */
-static int zero(struct scrub *s, size_t number, size_t from, size_t to)
+/* Zeroes part of a page in the file where it is not zero yet. */
+static int zero(struct scrub *s, size_t number, const uint8_t *page, size_t from, size_t to)
 {
-	if (!memcmp(s->page + from, s->zeros, to - from))
+	if (!memcmp(page + from, s->zeros, to - from))
 		return 0;
-	memset(s->page + from, 0, to - from);
 	s->wrote = true;
 	if (pwrite(s->fd, s->zeros, to - from, (off_t)(number * s->page_size + from)) !=
 	    (ssize_t)(to - from))
 		return errno ? errno : EIO;
 	return 0;
-}
-
-static int note_free(struct scrub *s, MDB_val list, enum page_state state)
-{
-	const uint8_t *ids = list.mv_data;
-	size_t n = list.mv_size / sizeof(size_t) ? get(ids, sizeof(size_t)) : 0;
-
-	if (list.mv_size < (n + 1) * sizeof(size_t))
-		return MDB_CORRUPTED;
-	for (size_t i = 1; i <= n; i++) {
-		size_t page = get(ids + i * sizeof(size_t), sizeof(size_t));
-
-		if (page < FIRST_PAGE || page >= s->pages)
-			return MDB_CORRUPTED;
-		s->state[page] = (uint8_t)state;
-	}
-	s->pinned |= state == IS_PINNED && n;
-	return 0;
-}
-
-/*
- * A reader sees the pages that were freed after it began. LMDB shows the free
- * list to read transactions alone; this one is of the same state as the writer.
- */
-static int read_free_list(struct scrub *s, MDB_env *env, size_t oldest)
-{
-	MDB_cursor *cursor;
-	MDB_val key, list;
-	MDB_txn *txn;
-	int rc = mdb_txn_begin(env, NULL, MDB_RDONLY, &txn);
-
-	if (rc)
-		return rc;
-	rc = mdb_cursor_open(txn, FREE_TABLE, &cursor);
-	if (rc) {
-		mdb_txn_abort(txn);
-		return rc;
-	}
-	while (!rc && !(rc = mdb_cursor_get(cursor, &key, &list, MDB_NEXT)))
-		rc = note_free(s, list,
-			       get(key.mv_data, sizeof(size_t)) <= oldest ? IS_FREE : IS_PINNED);
-	mdb_cursor_close(cursor);
-	mdb_txn_abort(txn);
-	return rc == MDB_NOTFOUND ? 0 : rc;
 }
 
 /*
@@ -121,129 +148,257 @@ static int read_free_list(struct scrub *s, MDB_env *env, size_t oldest)
 static int clear_run(struct scrub *s, size_t first, size_t len)
 {
 	size_t end = HEADER + len, run, from;
-	int rc = first < s->pages ? read_page(s, first) : MDB_CORRUPTED;
+	int rc = first < s->pages ? read_page(s, first, s->value) : MDB_CORRUPTED;
 
 	if (rc)
 		return rc;
-	run = get(s->page + 12, 4);
-	if (get(s->page, sizeof(size_t)) != first || get(s->page + 10, 2) != IS_OVERFLOW ||
+	run = get(s->value + 12, 4);
+	if (get(s->value, sizeof(size_t)) != first || get(s->value + 10, 2) != IS_OVERFLOW ||
 	    run > s->pages - first || end > run * s->page_size)
 		return MDB_CORRUPTED;
+	for (size_t i = 0; i < run; i++)
+		set_bit(s->used, first + i, true);
 	for (size_t i = end / s->page_size; !rc && i < run; i++) {
 		from = i == end / s->page_size ? end % s->page_size : 0;
-		rc = read_page(s, first + i);
+		rc = read_page(s, first + i, s->value);
 		if (!rc)
-			rc = zero(s, first + i, from, s->page_size);
+			rc = zero(s, first + i, s->value, from, s->page_size);
 	}
 	return rc;
 }
 
-/* The leaf is read, and its values' pages take its place in the buffer. */
-static int clear_slack(struct scrub *s, size_t first, size_t len)
+static int walk(struct scrub *s, size_t number, unsigned depth);
+
+/* What a node of a page refers to, unless it has been looked at since it was written. */
+static int follow(struct scrub *s, const uint8_t *page, size_t node, bool branch, unsigned depth)
 {
-	uint8_t *leaf = s->page;
+	size_t key, flags, data, page_number;
+
+	if (node + NODE_HEADER > s->page_size)
+		return MDB_CORRUPTED;
+	if (branch)
+		return walk(s, get(page + node, 6), depth + 1);
+	flags = get(page + node + 4, 2);
+	key = get(page + node + 6, 2);
+	data = node + NODE_HEADER + key;
+	if (!(flags & (IS_BIG_DATA | IS_TABLE)))
+		return 0;
+	if (data + (flags & IS_TABLE ? TABLE_LEN : sizeof(size_t)) > s->page_size)
+		return MDB_CORRUPTED;
+	if (flags & IS_TABLE)
+		return walk(s, get(page + data + TABLE_ROOT, sizeof(size_t)), depth + 1);
+	page_number = get(page + data, sizeof(size_t));
+	if (page_number < s->pages && has_bit(s->used, page_number))
+		return 0;
+	return clear_run(s, page_number, get(page + node, 4));
+}
+
+/*
+ * A tree from this page down, as far as it is new: a page that has been looked at has
+ * not changed since, nor has anything below it.
+ */
+static int walk(struct scrub *s, size_t number, unsigned depth)
+{
+	size_t flags, lower, upper;
+	uint8_t *page;
 	int rc;
 
-	s->page = s->value_page;
-	rc = clear_run(s, first, len);
-	s->page = leaf;
+	if (number == NO_ROOT)
+		return 0;
+	if (number < META_PAGES || number >= s->pages || depth >= MAX_DEPTH)
+		return MDB_CORRUPTED;
+	if (has_bit(s->used, number))
+		return 0;
+	if (!s->level[depth] && !(s->level[depth] = malloc(s->page_size)))
+		return ENOMEM;
+	page = s->level[depth];
+	rc = read_page(s, number, page);
+	if (rc)
+		return rc;
+	flags = get(page + 10, 2);
+	lower = get(page + 12, 2);
+	upper = get(page + 14, 2);
+	if (get(page, sizeof(size_t)) != number || (flags != IS_LEAF && flags != IS_BRANCH) ||
+	    lower < HEADER || lower > upper || upper > s->page_size)
+		return MDB_CORRUPTED;
+	rc = zero(s, number, page, lower, upper);
+	for (size_t at = HEADER; !rc && at < lower; at += 2)
+		rc = follow(s, page, get(page + at, 2), flags == IS_BRANCH, depth);
+	/* Last, so that a walk that failed comes back. */
+	if (!rc)
+		set_bit(s->used, number, true);
 	return rc;
 }
 
-/* The values of a leaf that have pages of their own. */
-static int clear_values(struct scrub *s, size_t lower)
+/* The trees that transaction txn left; none where it changed nothing. */
+static int walk_trees(struct scrub *s, size_t txn)
+{
+	int rc;
+
+	for (size_t meta = 0; meta < META_PAGES; meta++) {
+		size_t roots[2];
+
+		rc = read_page(s, meta, s->value);
+		if (rc)
+			return rc;
+		if (get(s->value + META_TXN, sizeof(size_t)) != txn)
+			continue;
+		for (size_t i = 0; i < 2; i++)
+			roots[i] = get(s->value + META_TABLES + i * TABLE_LEN + TABLE_ROOT,
+				       sizeof(size_t));
+		rc = walk(s, roots[0], 0);
+		return rc ? rc : walk(s, roots[1], 0);
+	}
+	return 0;
+}
+
+static int note_list(struct scrub *s, MDB_val list, uint64_t *bits, bool on)
+{
+	const uint8_t *ids = list.mv_data;
+	size_t n = list.mv_size / sizeof(size_t) ? get(ids, sizeof(size_t)) : 0;
+
+	if (list.mv_size < (n + 1) * sizeof(size_t))
+		return MDB_CORRUPTED;
+	for (size_t i = 1; i <= n; i++) {
+		size_t page = get(ids + i * sizeof(size_t), sizeof(size_t));
+
+		if (page < META_PAGES || page >= s->pages)
+			return MDB_CORRUPTED;
+		set_bit(bits, page, on);
+	}
+	return 0;
+}
+
+/*
+ * Sets the bits of pages that the transactions from first to last have freed, and that
+ * are free still. LMDB shows its free list to read transactions alone; this one
+ * is of the state after the last write. *later: others freed more.
+ */
+static int note_freed(struct scrub *s, size_t first, size_t last, uint64_t *bits, bool on,
+		      bool *later)
+{
+	MDB_val key = {sizeof(first), &first}, list;
+	MDB_cursor *cursor;
+	MDB_txn *txn;
+	int rc = mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn);
+
+	*later = false;
+	if (rc)
+		return rc;
+	rc = mdb_cursor_open(txn, FREE_TABLE, &cursor);
+	if (rc) {
+		mdb_txn_abort(txn);
+		return rc;
+	}
+	rc = mdb_cursor_get(cursor, &key, &list, MDB_SET_RANGE);
+	while (!rc && !*later) {
+		*later = get(key.mv_data, sizeof(size_t)) > last;
+		if (!*later)
+			rc = note_list(s, list, bits, on);
+		if (!rc)
+			rc = mdb_cursor_get(cursor, &key, &list, MDB_NEXT);
+	}
+	mdb_cursor_close(cursor);
+	mdb_txn_abort(txn);
+	return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
+int scrub_commit(struct scrub *s, size_t txn)
+{
+	size_t pages;
+	bool later;
+	int rc = count_pages(s, &pages);
+
+	if (!rc)
+		rc = note_freed(s, txn, txn, s->used, false, &later);
+	if (!rc)
+		rc = walk_trees(s, txn);
+	/* What was written is not known any more: the next commit looks at everything. */
+	if (rc)
+		memset(s->used, 0, s->pages / 8);
+	return rc;
+}
+
+/* Behind the last page stands what a transaction wrote that was undone. */
+static int clear_free(struct scrub *s, size_t last, size_t pages)
 {
 	int rc = 0;
 
-	for (size_t at = HEADER; !rc && at < lower; at += 2) {
-		size_t node = get(s->page + at, 2), key;
-
-		if (node + NODE_HEADER > s->page_size)
-			return MDB_CORRUPTED;
-		key = get(s->page + node + 6, 2);
-		if (!(get(s->page + node + 4, 2) & IS_BIG_DATA))
+	for (size_t n = 0; !rc && n < STEP_PAGES && s->next < pages; s->next++) {
+		if (s->next <= last && !has_bit(s->free, s->next))
 			continue;
-		if (node + NODE_HEADER + key + sizeof(size_t) > s->page_size)
-			return MDB_CORRUPTED;
-		rc = clear_slack(s, get(s->page + node + NODE_HEADER + key, sizeof(size_t)),
-				 get(s->page + node, 4));
+		rc = read_page(s, s->next, s->value);
+		if (!rc)
+			rc = zero(s, s->next, s->value, 0, s->page_size);
+		n++;
 	}
 	return rc;
 }
 
-/* A page in use; *run is how many pages it stands for. What is not as it must be is left. */
-static int clear_page(struct scrub *s, size_t number, size_t *run)
+int scrub_step(struct scrub *s, size_t oldest, bool *more, bool *pinned)
 {
-	size_t flags = get(s->page + 10, 2), lower = get(s->page + 12, 2);
-	size_t upper = get(s->page + 14, 2);
-	int rc;
+	MDB_envinfo info;
+	size_t pages;
+	int rc = count_pages(s, &pages);
 
-	if (get(s->page, sizeof(size_t)) != number)
-		return MDB_CORRUPTED;
-	if (flags == IS_OVERFLOW) {
-		*run = get(s->page + 12, 4);
-		return *run && *run <= s->pages - number ? 0 : MDB_CORRUPTED;
-	}
-	if ((flags != IS_LEAF && flags != IS_BRANCH) || lower < HEADER || lower > upper ||
-	    upper > s->page_size)
-		return MDB_CORRUPTED;
-	rc = zero(s, number, lower, upper);
-	return rc || flags == IS_BRANCH ? rc : clear_values(s, lower);
-}
-
-static int walk(struct scrub *s, size_t last)
-{
-	size_t run;
-	int rc = 0;
-
-	for (size_t number = FIRST_PAGE; !rc && number < s->pages; number += run) {
-		run = 1;
-		if (s->state[number] == IS_PINNED)
-			continue;
-		rc = read_page(s, number);
-		/* Behind the last page stands what a transaction wrote that was undone. */
-		if (!rc && (s->state[number] == IS_FREE || number > last))
-			rc = zero(s, number, 0, s->page_size);
-		else if (!rc)
-			rc = clear_page(s, number, &run);
-	}
-	if (!rc && s->wrote && fdatasync(s->fd))
+	*more = *pinned = false;
+	if (!rc)
+		rc = mdb_env_info(s->env, &info);
+	if (rc)
+		return rc;
+	memset(s->free, 0, s->pages / 8);
+	rc = note_freed(s, 0, oldest, s->free, true, pinned);
+	if (!rc)
+		rc = clear_free(s, info.me_last_pgno, pages);
+	*more = !rc && s->next < pages;
+	if (!rc && !*more && s->wrote && fdatasync(s->fd))
 		rc = errno;
+	if (!*more) {
+		s->next = META_PAGES;
+		s->wrote = false;
+	}
 	return rc;
 }
 
-int scrub_pages(MDB_env *env, size_t oldest, bool *pinned)
+int scrub_open(MDB_env *env, struct scrub **out)
 {
-	struct scrub s = {0};
-	struct stat file;
+	struct scrub *s = calloc(1, sizeof(*s));
 	MDB_envinfo info;
 	MDB_stat stat;
-	int rc = mdb_env_get_fd(env, &s.fd);
+	size_t pages;
+	int rc = s ? mdb_env_get_fd(env, &s->fd) : ENOMEM;
 
 	if (!rc)
 		rc = mdb_env_info(env, &info);
 	if (!rc)
 		rc = mdb_env_stat(env, &stat);
-	if (!rc && fstat(s.fd, &file))
-		rc = errno;
-	if (rc)
-		return rc;
-	s.page_size = stat.ms_psize;
-	s.pages = (size_t)file.st_size / s.page_size;
-	if (s.pages <= info.me_last_pgno)
-		s.pages = info.me_last_pgno + 1;
-	s.state = calloc(s.pages, 1);
-	s.page = malloc(s.page_size);
-	s.value_page = malloc(s.page_size);
-	s.zeros = calloc(1, s.page_size);
-	rc = s.state && s.page && s.value_page && s.zeros ? read_free_list(&s, env, oldest)
-							  : ENOMEM;
+	if (!rc) {
+		s->env = env;
+		s->page_size = stat.ms_psize;
+		s->next = META_PAGES;
+		s->value = malloc(s->page_size);
+		s->zeros = calloc(1, s->page_size);
+		rc = s->value && s->zeros ? count_pages(s, &pages) : ENOMEM;
+	}
 	if (!rc)
-		rc = walk(&s, info.me_last_pgno);
-	*pinned = s.pinned;
-	free(s.zeros);
-	free(s.value_page);
-	free(s.page);
-	free(s.state);
-	return rc;
+		rc = walk_trees(s, info.me_last_txnid);
+	if (rc) {
+		scrub_close(s);
+		return rc;
+	}
+	*out = s;
+	return 0;
+}
+
+void scrub_close(struct scrub *s)
+{
+	if (!s)
+		return;
+	for (unsigned i = 0; i < MAX_DEPTH; i++)
+		free(s->level[i]);
+	free(s->value);
+	free(s->zeros);
+	free(s->free);
+	free(s->used);
+	free(s);
 }

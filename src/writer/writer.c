@@ -9,8 +9,6 @@
 
 /* Under steady load upkeep takes a step after so many commits. */
 #define UPKEEP_COMMITS 16
-/* Scrubs take at most one part in so many of the writer's time. */
-#define SCRUB_SHARE 20
 /* After a step that failed, a full store for one, the next is this many groups away. */
 #define UPKEEP_REST 1024
 
@@ -37,8 +35,7 @@ struct writer {
 
 	/* The thread's own. */
 	struct member *group;
-	unsigned upkeep_rest;  /* groups to go without upkeep */
-	int64_t scrub_from_ns; /* the next scrub is not before */
+	unsigned upkeep_rest; /* groups to go without upkeep */
 };
 
 int writer_submit(struct writer *writer, struct writer_job *job)
@@ -185,20 +182,6 @@ static bool upkeep(struct writer *writer)
 	return more && !error;
 }
 
-/* What was erased since the last time leaves the disk, too. */
-static void scrub(struct writer *writer)
-{
-	int64_t began = clock_monotonic_ns();
-	int error;
-
-	if (!db_wants_scrub(writer->db) || began < writer->scrub_from_ns)
-		return;
-	error = db_scrub(writer->db);
-	if (error)
-		note_group(writer, 0, error);
-	writer->scrub_from_ns = clock_monotonic_ns() + (clock_monotonic_ns() - began) * SCRUB_SHARE;
-}
-
 static bool jobs_wait(struct writer *writer)
 {
 	bool waiting;
@@ -207,6 +190,23 @@ static bool jobs_wait(struct writer *writer)
 	waiting = writer->head || writer->closing;
 	pthread_mutex_unlock(&writer->lock);
 	return waiting;
+}
+
+/* What was erased leaves the disk, too, a step at a time while jobs wait. */
+static void scrub(struct writer *writer, bool whole)
+{
+	bool more = db_wants_scrub(writer->db);
+
+	while (more) {
+		int error = db_scrub(writer->db, &more);
+
+		if (error) {
+			note_group(writer, 0, error);
+			return;
+		}
+		if (!whole && jobs_wait(writer))
+			return;
+	}
 }
 
 static void *run(void *arg)
@@ -225,11 +225,10 @@ static void *run(void *arg)
 			since_upkeep = 0;
 			while (upkeep(writer) && !jobs_wait(writer))
 				;
-			scrub(writer);
+			scrub(writer, false);
 		}
 	}
-	writer->scrub_from_ns = 0;
-	scrub(writer);
+	scrub(writer, true);
 	return NULL;
 }
 

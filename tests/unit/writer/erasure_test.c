@@ -165,6 +165,7 @@ static void test_deletion_alone_is_not_enough(void **state)
 	struct traces traces;
 	struct test_store s;
 	char name[32];
+	bool more;
 
 	(void)state;
 	test_store_init(&s, 64 << 20);
@@ -181,7 +182,8 @@ static void test_deletion_alone_is_not_enough(void **state)
 	}
 	assert_true(count_traces(&s, &traces) > 0);
 	assert_true(db_wants_scrub(s.db));
-	assert_int_equal(db_scrub(s.db), 0);
+	while (db_wants_scrub(s.db))
+		assert_int_equal(db_scrub(s.db, &more), 0);
 	assert_int_equal(count_traces(&s, &traces), 0);
 	test_check(&s, 0);
 	test_store_deinit(&s);
