@@ -68,7 +68,7 @@ GOOGLE   := google/protobuf/any.proto google/protobuf/timestamp.proto google/pro
 GEN_C    := $(patsubst %.proto,$(GEN)/%.pb-c.c,$(PROTOS) $(GOOGLE))
 GEN_OBJ  := $(patsubst $(GEN)/%.c,$B/obj/gen/%.o,$(GEN_C))
 
-.PHONY: all help setup demo test test-crash test-search unit e2e lint layers format clean install bench check-format
+.PHONY: all help setup demo test test-crash test-search unit e2e lint layers format clean install bench check-format bench-serve soak
 .DELETE_ON_ERROR:
 .SECONDARY:
 
