@@ -2,7 +2,7 @@
 # DEPS_x names the modules that src/x may include and link; LIBS_x the system
 # libraries that only x may use. `make layers` proves both.
 
-MODULES := base quality yaml pack keys conf wire db audit score face faceworker batch policy \
+MODULES := base quality yaml pack keys conf wire db changes audit score face faceworker batch policy \
            net gallery writer service client metrics console envelope
 
 DEPS_base       :=
@@ -13,6 +13,7 @@ DEPS_yaml       := base
 DEPS_conf       := base yaml
 DEPS_wire       := base
 DEPS_db         := base
+DEPS_changes    := base db keys
 DEPS_audit      := base wire db keys
 DEPS_score      := base
 DEPS_face       := base pack score quality
@@ -20,8 +21,8 @@ DEPS_faceworker := base pack face quality
 DEPS_batch      := base
 DEPS_policy     := base yaml pack batch
 DEPS_net        := base
-DEPS_gallery    := base db score keys pack
-DEPS_writer     := base db gallery keys pack
+DEPS_gallery    := base db changes score keys pack
+DEPS_writer     := base db changes gallery keys pack
 DEPS_metrics    := base
 DEPS_envelope   := base
 DEPS_console    := base
@@ -33,7 +34,7 @@ PROGRAMS := biomatchd biomatch biomatch-face
 DIR_biomatchd      := daemon
 DIR_biomatch       := cli
 DIR_biomatch-face  := facemain
-DEPS_daemon        := base yaml conf pack keys db gallery writer policy batch faceworker face \
+DEPS_daemon        := base yaml conf pack keys db changes gallery writer policy batch faceworker face \
                       service net score wire metrics console audit envelope quality
 DEPS_cli           := base client wire audit
 DEPS_facemain      := base pack face faceworker score quality
@@ -46,6 +47,7 @@ LIBS_yaml       := -lyaml
 LIBS_conf       :=
 LIBS_wire       := -lprotobuf-c
 LIBS_db         := -llmdb
+LIBS_changes    := -lcrypto
 LIBS_audit      := -lcrypto
 LIBS_score      := -lm
 LIBS_face       := -lopencv_dnn -lopencv_imgproc -lopencv_core -ljpeg -lpng16 -lopenjp2 -lstdc++ -lm

@@ -130,7 +130,7 @@ static int by_time(const void *a, const void *b)
 
 static void measure_decisions(struct bench *b, unsigned waiting, unsigned max_group)
 {
-	const struct writer_options options = {MAX_WAITING, max_group};
+	const struct writer_options options = {.capacity = MAX_WAITING, .max_group = max_group};
 	static struct decision decisions[MAX_WAITING];
 	static struct row row;
 	struct writer_stat stat;

@@ -215,7 +215,9 @@ static void measure_verification(struct bench *b)
 
 static void open_bench(struct bench *b, const char *dir)
 {
-	static const struct writer_options options = {MAX_WAITING, MAX_WAITING};
+	static const struct writer_options options = {.capacity = MAX_WAITING,
+						      .max_group = MAX_WAITING,
+						      .changes = {INT64_MAX, UINT64_MAX}};
 	struct gallery_change change = {.kind = GALLERY_CREATE, .gallery = "bench"};
 	uint8_t key[KEYS_MASTER_LEN] = {1};
 	char path[512], message[256] = "";

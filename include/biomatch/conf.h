@@ -59,6 +59,10 @@ struct conf {
 		uint32_t checkpoint; /* ms */
 	} audit;
 	struct {
+		uint32_t age; /* ms */
+		unsigned entries;
+	} changes;
+	struct {
 		enum log_level level;
 	} log;
 };

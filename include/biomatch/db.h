@@ -25,14 +25,16 @@ struct db;
 
 /* The tables are fixed: a stored format is one list, in db.c. */
 enum db_table {
-	DB_META,        /* store version, identity, counters */
-	DB_GALLERIES,   /* gallery name -> gallery record */
-	DB_SUBJECTS,    /* gallery id, pseudonym -> subject record */
-	DB_TAIL,        /* gallery id, row -> fresh row */
-	DB_SEGMENTS,    /* gallery id, segment, plane, part -> plane of a sealed segment */
-	DB_REQUESTS,    /* request pseudonym -> remembered reply */
-	DB_REQUEST_AGE, /* time, request pseudonym -> nothing: the order of forgetting */
-	DB_AUDIT,       /* sequence -> entry of the audit log */
+	DB_META,          /* store version, identity, counters */
+	DB_GALLERIES,     /* gallery name -> gallery record */
+	DB_SUBJECTS,      /* gallery id, pseudonym -> subject record */
+	DB_TAIL,          /* gallery id, row -> fresh row */
+	DB_SEGMENTS,      /* gallery id, segment, plane, part -> plane of a sealed segment */
+	DB_REQUESTS,      /* request pseudonym -> remembered reply */
+	DB_REQUEST_AGE,   /* time, request pseudonym -> nothing: the order of forgetting */
+	DB_AUDIT,         /* sequence -> entry of the audit log */
+	DB_CHANGES,       /* sequence -> change of the change log */
+	DB_CHANGE_OWNERS, /* owner, sequence -> tag: the changes that go with a subject */
 	DB_TABLES
 };
 

@@ -84,6 +84,16 @@ enum grpc_status {
 	X(EEXISTS, "ALREADY_EXISTS", ALREADY_EXISTS, "that name is taken")                         \
 	X(ENOTEMPTY, "GALLERY_NOT_EMPTY", FAILED_PRECONDITION,                                     \
 	  "the gallery still holds subjects; delete them first")                                   \
+	X(EPRUNED, "CHANGES_PRUNED", OUT_OF_RANGE,                                                 \
+	  "the change log does not reach back so far; make a new copy from a backup")              \
+	X(EDIVERGED, "CHANGES_DIVERGED", FAILED_PRECONDITION,                                      \
+	  "the two change logs are not of one history; make a new copy from a backup")             \
+	X(EFOLLOWER, "FOLLOWS_ANOTHER", FAILED_PRECONDITION,                                       \
+	  "this daemon is a standby and takes no changes; ask its leader")                         \
+	X(ESUPERSEDED, "SUPERSEDED", UNAVAILABLE,                                                  \
+	  "another daemon has taken the lead; make this one its standby")                          \
+	X(ESTALE, "STANDBY_STALE", UNAVAILABLE,                                                    \
+	  "the standby has not kept up with its leader for longer than follow.max_age")            \
 	X(EREUSED, "REQUEST_ID_REUSED", INVALID_ARGUMENT,                                          \
 	  "the request_id was used with another body; use a new one")                              \
 	X(ETARGET, "TARGET_UNSUPPORTED", FAILED_PRECONDITION,                                      \

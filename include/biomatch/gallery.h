@@ -23,6 +23,7 @@
 
 #include "biomatch/arena.h"
 #include "biomatch/bytes.h"
+#include "biomatch/changes.h"
 #include "biomatch/db.h"
 #include "biomatch/error.h"
 #include "biomatch/keys.h"
@@ -126,12 +127,15 @@ struct gallery_crew {
 };
 
 /*
- * Opens or makes the store in a database. keys and pack are borrowed for the
- * store's life. BM_ESTOREVER, BM_ESTORENEW, BM_EKEY when the store was made otherwise.
+ * Opens or makes the store in a database; one of version 1, which had no change log,
+ * becomes one of version 2. keys and pack are borrowed for the store's life. BM_ESTOREVER,
+ * BM_ESTORENEW, BM_EKEY when the store was made otherwise.
  */
 int gallery_store_open(struct db *db, const struct keys *keys, const struct pack *pack,
 		       struct gallery_store **out) BM_MUST_CHECK;
 void gallery_store_close(struct gallery_store *store);
+/* Whether the store follows another one, unless it was promoted; before there are writers. */
+void gallery_store_set_following(struct gallery_store *store, bool following);
 /* Rows of the segments sealed from here on, a multiple of 64 up to 4096; for tests. */
 void gallery_store_set_segment_rows(struct gallery_store *store, uint32_t rows);
 
@@ -182,7 +186,10 @@ enum gallery_change_kind {
 	GALLERY_PUT,              /* gallery, subject, encounter, embedding */
 	GALLERY_DELETE_ENCOUNTER, /* gallery, subject, encounter.id */
 	GALLERY_DELETE_SUBJECT,   /* gallery, subject */
+	GALLERY_CHANGE_KINDS
 };
+
+struct gallery_replica;
 
 /* One change; strings and the embedding are borrowed while it is applied. */
 struct gallery_change {
@@ -193,6 +200,7 @@ struct gallery_change {
 	const float *embedding; /* unit length, dim elements */
 	size_t dim;
 	int64_t now_ms;
+	const struct gallery_replica *replica; /* gallery_follow's; NULL for a change made here */
 };
 
 /* What a change did. */
@@ -202,10 +210,19 @@ struct gallery_outcome {
 	char encounter[GALLERY_ENCOUNTER_MAX + 1]; /* after PUT: the id given or made */
 };
 
-/* The only function that changes stored galleries. */
+/*
+ * The only function that changes stored galleries; appends the change to the change
+ * log. A store that follows refuses what was made here: BM_EFOLLOWER, BM_ESUPERSEDED.
+ */
 int gallery_apply(struct gallery_store *store, struct db_txn *txn,
 		  const struct gallery_change *change,
 		  struct gallery_outcome *outcome) BM_MUST_CHECK;
+/*
+ * Applies the next change of a followed log. BM_EDIVERGED when it does not come next,
+ * or leads elsewhere than it did there: the store must not be used further.
+ */
+int gallery_follow(struct gallery_store *store, struct db_txn *txn,
+		   const struct changes_entry *entry) BM_MUST_CHECK;
 
 /*
  * Searches inside the write transaction, for the duplicate check: sees every

@@ -33,6 +33,7 @@ enum keys_use {
 	KEYS_TEMPLATE, /* templates handed out by Extract */
 	KEYS_ROTATION, /* the seed of a gallery's rotation */
 	KEYS_AUDIT,    /* subject id -> pseudonym in the audit log */
+	KEYS_CHANGE,   /* bodies of the change log */
 	KEYS_USES
 };
 

@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "biomatch/bytes.h"
+#include "biomatch/changes.h"
 #include "biomatch/db.h"
 #include "biomatch/error.h"
 #include "biomatch/gallery.h"
@@ -50,8 +51,12 @@ struct writer_job {
 };
 
 struct writer_options {
-	unsigned capacity;  /* jobs waiting */
-	unsigned max_group; /* jobs in one commit */
+	unsigned capacity;             /* jobs waiting */
+	unsigned max_group;            /* jobs in one commit */
+	struct changes_limits changes; /* what the change log keeps */
+	/* Told after every commit, before the jobs are; on the writer thread. NULL for nobody. */
+	void (*committed)(void *ctx);
+	void *ctx;
 };
 
 int writer_open(struct db *db, struct gallery_store *store, const struct keys *keys,

@@ -79,6 +79,8 @@ static const struct option options[] = {
 	OPTION(policy, file, FILE_PATH, "policy.yaml", NULL, NULL),
 	OPTION(audit, key, KEY_PATH, "audit.key", NULL, NULL),
 	OPTION(audit, checkpoint, DURATION, "10m", "1s", "1d"),
+	OPTION(changes, age, DURATION, "7d", "1m", "40d"),
+	OPTION(changes, entries, COUNT, "1000000", "1", "1000000000"),
 	OPTION(log, level, LEVEL, "info", NULL, NULL),
 };
 

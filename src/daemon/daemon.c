@@ -107,6 +107,7 @@ static int open_store(struct daemon *d, char message[DAEMON_MESSAGE_LEN])
 	const struct writer_options options = {
 		.capacity = conf->store.queue,
 		.max_group = conf->store.max_group,
+		.changes = {.age_ms = conf->changes.age, .entries = conf->changes.entries},
 	};
 	char reason[256] = "";
 	int error = db_open(conf->store.path, conf->store.map_size,

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "biomatch/audit.h"
+#include "biomatch/changes.h"
 #include "biomatch/db.h"
 #include "biomatch/envelope.h"
 #include "biomatch/gallery.h"
@@ -134,7 +135,7 @@ static int follow_chain(struct look *look, struct db_txn *txn, struct arena *are
 
 static int check_rest(struct look *look)
 {
-	uint64_t requests = 0;
+	uint64_t requests = 0, changes = 0, damaged = 0;
 	struct arena arena;
 	struct db_txn txn;
 	int error = db_begin_read(look->db, &txn);
@@ -145,6 +146,11 @@ static int check_rest(struct look *look)
 	error = follow_chain(look, &txn, &arena);
 	if (!error)
 		error = writer_check(&txn, &requests);
+	if (!error)
+		error = changes_check(&txn, look->keys, &changes, &damaged);
+	if (damaged)
+		printf("%" PRIu64 " changes of the change log are damaged\n", damaged);
+	look->faults += damaged;
 	if (requests)
 		printf("%" PRIu64 " remembered requests are damaged\n", requests);
 	look->faults += requests;

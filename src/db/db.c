@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <lmdb.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -32,6 +33,9 @@ struct db {
 	bool growing;
 };
 
+/* A table that came with a later version than the store that is only read. */
+#define NO_TABLE UINT_MAX
+
 /* How long new transactions wait for the old ones to end, so that the map can grow. */
 #define GROW_WAIT_MS 1000
 
@@ -44,6 +48,8 @@ static const char *const table_names[DB_TABLES] = {
 	[DB_REQUESTS] = "requests",
 	[DB_REQUEST_AGE] = "request_age",
 	[DB_AUDIT] = "audit",
+	[DB_CHANGES] = "changes",
+	[DB_CHANGE_OWNERS] = "change_owners",
 };
 
 /* Whoever looks at the map, in a transaction or for its figures, is a user of it. */
@@ -177,8 +183,13 @@ static int open_tables(struct db *db, bool writes)
 
 	if (rc)
 		return rc;
-	for (int i = 0; !rc && i < DB_TABLES; i++)
+	for (int i = 0; !rc && i < DB_TABLES; i++) {
 		rc = mdb_dbi_open(txn, table_names[i], writes ? MDB_CREATE : 0, &db->tables[i]);
+		if (rc != MDB_NOTFOUND)
+			continue;
+		db->tables[i] = NO_TABLE;
+		rc = 0;
+	}
 	if (rc) {
 		mdb_txn_abort(txn);
 		return rc;
@@ -553,7 +564,7 @@ bool db_get(struct db_txn *txn, enum db_table table, struct bytes key, struct by
 	MDB_val k = val_of(key), v;
 	int rc;
 
-	if (txn->error)
+	if (txn->error || txn->db->tables[table] == NO_TABLE)
 		return false;
 	rc = mdb_get(txn->handle, txn->db->tables[table], &k, &v);
 	if (rc) {
@@ -611,7 +622,7 @@ void db_cursor_open(struct db_txn *txn, enum db_table table, struct db_cursor *c
 	int rc;
 
 	*cursor = (struct db_cursor){.txn = txn};
-	if (txn->error)
+	if (txn->error || txn->db->tables[table] == NO_TABLE)
 		return;
 	rc = mdb_cursor_open(txn->handle, txn->db->tables[table], &handle);
 	if (rc)

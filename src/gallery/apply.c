@@ -1,7 +1,7 @@
 #include <stdio.h>
 #include <sys/random.h>
 
-#include "store.h"
+#include "change.h"
 
 void record_write(struct db_txn *txn, struct gallery_record *record)
 {
@@ -13,12 +13,21 @@ void record_write(struct db_txn *txn, struct gallery_record *record)
 	       (struct bytes){(const uint8_t *)record, sizeof(*record)});
 }
 
+static int log_gallery(const struct gallery_store *store, struct db_txn *txn,
+		       const struct gallery_change *change, const struct gallery_record *record)
+{
+	const struct logged logged = {.change = change, .gallery = record, .encounter = ""};
+
+	return txn->error ? txn->error : change_log(store, txn, &logged);
+}
+
 static int create(struct gallery_store *store, struct db_txn *txn,
 		  const struct gallery_change *change, struct gallery_outcome *outcome)
 {
+	const struct gallery_replica *replica = change->replica;
 	struct gallery_record record = {
 		.version = STORE_VERSION,
-		.dim = store->pack->dim,
+		.dim = replica ? replica->dim : store->pack->dim,
 		.created_ms = change->now_ms,
 		.next_row = 1,
 	};
@@ -28,17 +37,21 @@ static int create(struct gallery_store *store, struct db_txn *txn,
 	if (db_get(txn, DB_GALLERIES, text_bytes(change->gallery), &value))
 		return BM_EEXISTS;
 	error = store_take_gallery_id(txn, &record.id);
+	if (!error && replica && replica->gallery != record.id)
+		error = BM_EDIVERGED;
 	if (error)
 		return error;
-	memcpy(record.digest, store->pack->digest, sizeof(record.digest));
-	text_store(record.model, store->pack->model, GALLERY_MODEL_MAX);
+	memcpy(record.digest, replica ? replica->digest : store->pack->digest,
+	       sizeof(record.digest));
+	text_store(record.model, replica ? replica->model : store->pack->model, GALLERY_MODEL_MAX);
 	text_store(record.name, change->gallery, GALLERY_NAME_MAX);
 	record_write(txn, &record);
 	record_to_info(&record, &outcome->gallery);
-	return txn->error;
+	return log_gallery(store, txn, change, &record);
 }
 
-static int drop(struct db_txn *txn, const struct gallery_change *change)
+static int drop(struct gallery_store *store, struct db_txn *txn,
+		const struct gallery_change *change)
 {
 	struct gallery_record record;
 	int error = record_find(txn, change->gallery, &record);
@@ -49,7 +62,7 @@ static int drop(struct db_txn *txn, const struct gallery_change *change)
 		return BM_ENOTEMPTY;
 	segments_drop(txn, &record);
 	db_delete(txn, DB_GALLERIES, text_bytes(change->gallery));
-	return txn->error;
+	return log_gallery(store, txn, change, &record);
 }
 
 /* A random UUID (RFC 9562, version 4). */
@@ -112,22 +125,48 @@ static int append_row(struct gallery_store *store, struct db_txn *txn,
 		      struct gallery_record *record, struct subject *subject,
 		      const struct gallery_change *change)
 {
+	struct stored_encounter *encounter = &subject->encounters[subject->n - 1];
+	char id[GALLERY_ENCOUNTER_MAX + 1];
 	_Alignas(64) float rotated[PACK_MAX_DIM];
+	const struct logged logged = {.change = change,
+				      .gallery = record,
+				      .pseudonym = subject->pseudonym,
+				      .encounter = id,
+				      .stored = rotated};
 	struct row_facts facts = {
 		.captured_ms = change->encounter.captured_ms,
 		.expires_ms = change->encounter.expires_ms,
 		.type = bytes_checksum(change->encounter.type, strlen(change->encounter.type)),
 		.site = bytes_checksum(change->encounter.site, strlen(change->encounter.site)),
 	};
-	int error = rotation_apply(store, record->id, change->embedding, change->dim, rotated);
+	int error = 0;
 
+	if (change->replica)
+		memcpy(rotated, change->embedding, change->dim * sizeof(float));
+	else
+		error = rotation_apply(store, record->id, change->embedding, change->dim, rotated);
 	if (error)
 		return error;
 	memcpy(facts.subject, subject->pseudonym, KEYS_PSEUDONYM_LEN);
 	row_append(txn, record, &facts, rotated);
+	encounter->row = facts.row;
+	text_load(id, encounter->id, GALLERY_ENCOUNTER_MAX);
+	error = txn->error ? txn->error : change_log(store, txn, &logged);
 	bytes_wipe(rotated, change->dim * sizeof(float));
-	subject->encounters[subject->n - 1].row = facts.row;
-	return txn->error;
+	return error;
+}
+
+static int fits(const struct gallery_store *store, const struct gallery_record *record,
+		const struct gallery_change *change)
+{
+	const struct gallery_replica *replica = change->replica;
+
+	if (!replica)
+		return record_fits(store, record, change->dim);
+	return replica->dim == record->dim &&
+			       !memcmp(replica->digest, record->digest, sizeof(record->digest))
+		       ? 0
+		       : BM_EDIVERGED;
 }
 
 static int put(struct gallery_store *store, struct db_txn *txn, struct gallery_record *record,
@@ -135,7 +174,7 @@ static int put(struct gallery_store *store, struct db_txn *txn, struct gallery_r
 	       struct gallery_outcome *outcome)
 {
 	bool is_new = !subject->n;
-	int error = record_fits(store, record, change->dim);
+	int error = fits(store, record, change);
 
 	if (!error)
 		error = add_encounter(subject, change, outcome);
@@ -163,7 +202,7 @@ static int delete_subject(struct db_txn *txn, struct gallery_record *record,
 	outcome->encounters = subject->n;
 	record->encounters -= subject->n;
 	record->subjects--;
-	return txn->error;
+	return changes_erase(txn, key.data, (struct bytes){0});
 }
 
 static int delete_encounter(struct gallery_store *store, struct db_txn *txn,
@@ -171,6 +210,7 @@ static int delete_encounter(struct gallery_store *store, struct db_txn *txn,
 			    struct gallery_outcome *outcome)
 {
 	struct stored_encounter *encounter = find_encounter(subject, id);
+	struct record_key key = subject_key(record->id, subject->pseudonym);
 	size_t behind;
 	int error;
 
@@ -182,6 +222,8 @@ static int delete_encounter(struct gallery_store *store, struct db_txn *txn,
 		return error;
 	}
 	error = row_remove(txn, record, encounter->row);
+	if (!error)
+		error = changes_erase(txn, key.data, text_bytes(id));
 	if (error)
 		return error;
 	behind = (size_t)(&subject->encounters[subject->n] - (encounter + 1));
@@ -191,46 +233,100 @@ static int delete_encounter(struct gallery_store *store, struct db_txn *txn,
 	return subject_write(store, txn, record->id, subject, NULL);
 }
 
+static int remove_from_subject(struct gallery_store *store, struct db_txn *txn,
+			       struct gallery_record *record, struct subject *subject,
+			       const struct gallery_change *change, struct gallery_outcome *outcome)
+{
+	const char *encounter =
+		change->kind == GALLERY_DELETE_ENCOUNTER ? change->encounter.id : "";
+	const struct logged logged = {.change = change,
+				      .gallery = record,
+				      .pseudonym = subject->pseudonym,
+				      .encounter = encounter};
+	int error = 0;
+
+	if (!subject->n)
+		error = BM_ENOREFERENCE;
+	else if (change->kind == GALLERY_DELETE_SUBJECT)
+		error = delete_subject(txn, record, subject, outcome);
+	else
+		error = delete_encounter(store, txn, record, subject, encounter, outcome);
+	/* A followed log holds no more of what was erased there than that it was erased. */
+	if (change->replica && (error == BM_ENOREFERENCE || error == BM_ENOENCOUNTER))
+		error = 0;
+	return error ? error : change_log(store, txn, &logged);
+}
+
+/* Whose change it is: found by the id here, by the pseudonym where another store tells. */
+static int find_subject(struct gallery_store *store, struct db_txn *txn,
+			const struct gallery_change *change, uint32_t gallery,
+			struct subject *subject)
+{
+	const struct gallery_replica *replica = change->replica;
+	uint8_t pseudonym[KEYS_PSEUDONYM_LEN];
+	int error = 0;
+
+	if (replica && replica->gallery != gallery)
+		return BM_EDIVERGED;
+	if (replica)
+		memcpy(pseudonym, replica->pseudonym, sizeof(pseudonym));
+	else
+		error = subject_pseudonym(store, gallery, change->subject, pseudonym);
+	if (!error)
+		error = subject_read(txn, gallery, pseudonym, subject);
+	if (error == BM_ENOREFERENCE) {
+		memcpy(subject->pseudonym, pseudonym, sizeof(pseudonym));
+		subject->n = 0;
+		error = 0;
+	}
+	return error;
+}
+
 /* The changes to a subject share their way in and the gallery's counters. */
 static int change_subject(struct gallery_store *store, struct db_txn *txn,
 			  const struct gallery_change *change, struct gallery_outcome *outcome)
 {
-	uint8_t pseudonym[KEYS_PSEUDONYM_LEN];
 	struct gallery_record record;
 	struct subject subject;
 	int error = record_find(txn, change->gallery, &record);
 
 	if (!error)
-		error = subject_pseudonym(store, record.id, change->subject, pseudonym);
-	if (!error)
-		error = subject_read(txn, record.id, pseudonym, &subject);
-	if (error == BM_ENOREFERENCE && change->kind == GALLERY_PUT) {
-		memcpy(subject.pseudonym, pseudonym, sizeof(pseudonym));
-		subject.n = 0;
-		error = 0;
-	}
+		error = find_subject(store, txn, change, record.id, &subject);
 	if (error)
 		return error;
 	if (change->kind == GALLERY_PUT)
 		error = put(store, txn, &record, &subject, change, outcome);
-	else if (change->kind == GALLERY_DELETE_SUBJECT)
-		error = delete_subject(txn, &record, &subject, outcome);
 	else
-		error = delete_encounter(store, txn, &record, &subject, change->encounter.id,
-					 outcome);
+		error = remove_from_subject(store, txn, &record, &subject, change, outcome);
 	if (!error)
 		record_write(txn, &record);
 	return error ? error : txn->error;
 }
 
+/* Changes made here are for the daemon that leads. */
+static int may_change(const struct gallery_store *store, struct db_txn *txn)
+{
+	enum changes_role role = changes_role(txn);
+
+	if (txn->error)
+		return txn->error;
+	if (store->following)
+		return role == CHANGES_PROMOTED ? 0 : BM_EFOLLOWER;
+	return role == CHANGES_SUPERSEDED ? BM_ESUPERSEDED : 0;
+}
+
 int gallery_apply(struct gallery_store *store, struct db_txn *txn,
 		  const struct gallery_change *change, struct gallery_outcome *outcome)
 {
+	int error = change->replica ? 0 : may_change(store, txn);
+
+	if (error)
+		return error;
 	switch (change->kind) {
 	case GALLERY_CREATE:
 		return create(store, txn, change, outcome);
 	case GALLERY_DROP:
-		return drop(txn, change);
+		return drop(store, txn, change);
 	default:
 		return change_subject(store, txn, change, outcome);
 	}

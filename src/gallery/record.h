@@ -17,7 +17,10 @@
 
 #include "biomatch/gallery.h"
 
-#define STORE_VERSION 1u
+/* 2 has the change log; a store of version 1 is given an empty one when it is opened to be written.
+ */
+#define STORE_VERSION     2u
+#define STORE_VERSION_OLD 1u
 
 /* In front of vectors, so that in the map they begin on a 64-byte boundary. */
 #define VECTOR_OFFSET 48

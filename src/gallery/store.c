@@ -3,6 +3,8 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "biomatch/log.h"
+
 static const char store_key_name[] = "store";
 
 static struct bytes store_key(void)
@@ -10,7 +12,7 @@ static struct bytes store_key(void)
 	return text_bytes(store_key_name);
 }
 
-static int check_store(struct gallery_store *store, struct bytes value)
+static int check_store(struct gallery_store *store, struct bytes value, uint32_t *version)
 {
 	struct store_record record;
 	uint8_t fingerprint[16];
@@ -18,10 +20,22 @@ static int check_store(struct gallery_store *store, struct bytes value)
 	if (record_check(value, sizeof(record)))
 		return BM_ECORRUPT;
 	memcpy(&record, value.data, sizeof(record));
-	if (record.version != STORE_VERSION)
+	if (record.version > STORE_VERSION || record.version < STORE_VERSION_OLD)
 		return record.version > STORE_VERSION ? BM_ESTORENEW : BM_ESTOREVER;
+	*version = record.version;
 	keys_fingerprint(store->keys, fingerprint);
 	return memcmp(fingerprint, record.key_fingerprint, sizeof(fingerprint)) ? BM_EKEY : 0;
+}
+
+/* Commits a store with its empty log. */
+static int begin_log(struct db_txn *txn)
+{
+	int error = changes_begin(txn);
+
+	if (!error)
+		return db_commit(txn);
+	db_abort(txn);
+	return error;
 }
 
 static int make_store(struct gallery_store *store)
@@ -36,20 +50,48 @@ static int make_store(struct gallery_store *store)
 	record.sum = record_sum(&record, sizeof(record));
 	db_put(&txn, DB_META, store_key(),
 	       (struct bytes){(const uint8_t *)&record, sizeof(record)});
-	return db_commit(&txn);
+	return begin_log(&txn);
+}
+
+/* What an older version wrote from here on would be missing in the log, so it must refuse. */
+static int upgrade_store(struct gallery_store *store)
+{
+	struct store_record record;
+	struct bytes value;
+	struct db_txn txn;
+	int error = db_begin_write(store->db, &txn);
+
+	if (error)
+		return error;
+	if (!db_get(&txn, DB_META, store_key(), &value)) {
+		db_abort(&txn);
+		return BM_ECORRUPT;
+	}
+	memcpy(&record, value.data, sizeof(record));
+	record.version = STORE_VERSION;
+	record.sum = record_sum(&record, sizeof(record));
+	db_put(&txn, DB_META, store_key(),
+	       (struct bytes){(const uint8_t *)&record, sizeof(record)});
+	error = begin_log(&txn);
+	if (!error)
+		log_notice("store_upgraded", "from=%u to=%u", STORE_VERSION_OLD, STORE_VERSION);
+	return error;
 }
 
 static int open_store(struct gallery_store *store)
 {
 	struct db_txn txn;
 	struct bytes value;
+	uint32_t version = STORE_VERSION;
 	int error = db_begin_read(store->db, &txn);
 
 	if (error)
 		return error;
 	if (db_get(&txn, DB_META, store_key(), &value)) {
-		error = check_store(store, value);
+		error = check_store(store, value, &version);
 		db_abort(&txn);
+		if (!error && version < STORE_VERSION && !db_is_read_only(store->db))
+			error = upgrade_store(store);
 		return error;
 	}
 	error = txn.error;
@@ -106,6 +148,11 @@ void gallery_store_set_segment_rows(struct gallery_store *store, uint32_t rows)
 {
 	assert(rows >= PART_ROWS && rows <= SEGMENT_ROWS && rows % PART_ROWS == 0);
 	store->segment_rows = rows;
+}
+
+void gallery_store_set_following(struct gallery_store *store, bool following)
+{
+	store->following = following;
 }
 
 void gallery_store_close(struct gallery_store *store)

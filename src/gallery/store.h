@@ -16,6 +16,7 @@ struct gallery_store {
 	const struct keys *keys;
 	const struct pack *pack;
 	uint32_t segment_rows;
+	bool following;
 	pthread_mutex_t lock; /* rotations */
 	struct rotation *rotations;
 };

@@ -12,6 +12,10 @@
 /* After a step that failed, a full store for one, the next is this many groups away. */
 #define UPKEEP_REST 1024
 
+/* Changes removed from the log with one commit at most; more than it adds. */
+#define PRUNED_AT_ONCE   64
+#define PRUNED_FOR_A_JOB 2
+
 /* A job of the group being written. */
 struct member {
 	struct writer_job *job;
@@ -124,11 +128,17 @@ static int write_group(struct writer *writer, unsigned n)
 	for (unsigned i = 0; i < n; i++)
 		run_member(writer, &writer->group[i], &txn);
 	error = request_forget_old(&txn, clock_wall_ms());
+	if (!error)
+		error = changes_prune(&txn, &writer->options.changes, clock_wall_ms(),
+				      PRUNED_AT_ONCE + PRUNED_FOR_A_JOB * n);
 	if (error) {
 		db_abort(&txn);
 		return error;
 	}
-	return db_commit(&txn);
+	error = db_commit(&txn);
+	if (!error && writer->options.committed)
+		writer->options.committed(writer->options.ctx);
+	return error;
 }
 
 static void note_group(struct writer *writer, unsigned n, int error)

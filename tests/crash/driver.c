@@ -138,7 +138,11 @@ static void run_wave(struct drive *drive)
 
 void driver_run(uint32_t waves, const char *notes)
 {
-	static const struct writer_options options = {.capacity = 64, .max_group = 32};
+	static const struct writer_options options = {
+		.capacity = 64,
+		.max_group = 32,
+		.changes = {.age_ms = INT64_MAX, .entries = 64},
+	};
 	static const struct note ready = {.what = NOTE_READY};
 	struct drive drive = {.random = 1};
 

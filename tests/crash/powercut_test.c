@@ -27,6 +27,7 @@ struct search {
 	uint64_t *seen; /* checksums, open addressing */
 	uint32_t images, refused, continued;
 	uint32_t applied; /* operations in the image that were still under way */
+	uint32_t written; /* changes made to the image itself */
 	char fault[256];
 };
 
@@ -135,6 +136,21 @@ static bool follow_chain(struct search *s, struct db_txn *txn, struct arena *are
 		       : fault(s, "entries and operations do not agree");
 }
 
+/* A change for each audit entry, the one that made the gallery, and our own; none damaged. */
+static bool check_changes(struct search *s, struct db_txn *txn)
+{
+	uint64_t entries = 0, faults = 0;
+	struct audit_receipt head;
+	struct changes_place end;
+
+	if (changes_check(txn, s->place.keys, &entries, &faults) || faults)
+		return fault(s, "the change log is damaged");
+	if (changes_head(txn, &end) || audit_head(txn, &head) ||
+	    end.sequence != head.sequence + 1 + s->written)
+		return fault(s, "changes and audit entries do not agree");
+	return true;
+}
+
 static bool check_chain(struct search *s)
 {
 	struct arena arena;
@@ -144,7 +160,7 @@ static bool check_chain(struct search *s)
 	if (db_begin_read(s->place.db, &txn))
 		return fault(s, "no transaction");
 	arena_init(&arena, 1 << 20);
-	good = follow_chain(s, &txn, &arena);
+	good = follow_chain(s, &txn, &arena) && check_changes(s, &txn);
 	arena_deinit(&arena);
 	db_abort(&txn);
 	return good;
@@ -188,7 +204,7 @@ static bool check_writing(struct search *s)
 
 	driver_vector(HISTORY_OPS, vector);
 	change.embedding = vector;
-	for (int i = 0; i < 4; i++) {
+	for (; s->written < 4; s->written++) {
 		if (test_apply(&s->place, &change, &outcome))
 			return fault(s, "the store cannot be written again");
 	}
@@ -207,6 +223,7 @@ static bool check_open_store(struct search *s)
 
 	if (!s->history.ready)
 		return true;
+	s->written = 0;
 	if (gallery_snapshot_open(s->place.store, &snapshot))
 		return fault(s, "no snapshot");
 	good = check_records(s, snapshot);

@@ -109,7 +109,10 @@ static struct policy *loopback_policy_open(const struct loopback *l)
 
 static void loopback_store_open(struct loopback *l)
 {
-	static const struct writer_options writer = {.capacity = 64, .max_group = 16};
+	static const struct writer_options writer = {
+		.capacity = 64,
+		.max_group = 16,
+		.changes = {.age_ms = INT64_MAX, .entries = 1000000}};
 	char path[128], message[256] = "";
 
 	loopback_path(l, "store", path);

@@ -390,7 +390,7 @@ static void test_other_version_is_refused(void **state)
 	keys_fingerprint(s->keys, record.key_fingerprint);
 	write_store_record(s, &record);
 	assert_int_equal(gallery_store_open(s->db, s->keys, &s->pack, &store), BM_ESTORENEW);
-	record.version = STORE_VERSION - 1;
+	record.version = STORE_VERSION_OLD - 1;
 	write_store_record(s, &record);
 	assert_int_equal(gallery_store_open(s->db, s->keys, &s->pack, &store), BM_ESTOREVER);
 	record.version = STORE_VERSION;

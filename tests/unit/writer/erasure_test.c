@@ -15,8 +15,12 @@
 #define SEALED_AT   16
 #define TEMPLATE_AT 48
 #define TRACE       32
+/* Of a change: what stands before the sealed body (changes/record.h), with the owner in it. */
+#define BODY_AT  96
+#define OWNER_AT 56
 
-static const struct writer_options options = {.capacity = 256, .max_group = 4};
+static const struct writer_options options = {
+	.capacity = 256, .max_group = 4, .changes = {.age_ms = INT64_MAX, .entries = 1000000}};
 
 struct change_job {
 	struct writer_job job;
@@ -30,6 +34,7 @@ struct change_job {
 /* Bytes that only a victim's data have. */
 struct traces {
 	uint8_t pseudonym[VICTIMS][TRACE], sealed[VICTIMS][TRACE], template[VICTIMS][TRACE];
+	uint8_t change[VICTIMS][TRACE], change_end[VICTIMS][TRACE];
 };
 
 static int apply(struct writer_job *job, struct gallery_store *store, struct db_txn *txn)
@@ -92,6 +97,28 @@ static void read_traces(struct db_txn *txn, enum db_table table, size_t at, uint
 	assert_int_equal(n, VICTIMS);
 }
 
+/* What the change log holds of the victims, whose changes are those with an owner. */
+static void read_changes(struct db_txn *txn, struct traces *out)
+{
+	static const uint8_t first[1], nobody[TRACE];
+	struct bytes key, value;
+	struct db_cursor cursor;
+	unsigned n = 0;
+	bool more;
+
+	db_cursor_open(txn, DB_CHANGES, &cursor);
+	more = db_cursor_seek(&cursor, (struct bytes){first, sizeof(first)}, &key, &value);
+	for (; more; more = db_cursor_next(&cursor, &key, &value)) {
+		if (value.len < BODY_AT || !memcmp(value.data + OWNER_AT, nobody, TRACE))
+			continue;
+		assert_true(n < VICTIMS && value.len >= BODY_AT + TRACE);
+		memcpy(out->change[n], value.data + BODY_AT, TRACE);
+		memcpy(out->change_end[n++], value.data + value.len - TRACE, TRACE);
+	}
+	db_cursor_close(&cursor);
+	assert_int_equal(n, VICTIMS);
+}
+
 static void take_traces(struct test_store *s, struct traces *traces)
 {
 	struct db_txn txn;
@@ -99,6 +126,7 @@ static void take_traces(struct test_store *s, struct traces *traces)
 	assert_int_equal(db_begin_read(s->db, &txn), 0);
 	read_traces(&txn, DB_SUBJECTS, SEALED_AT, traces->sealed, traces->pseudonym);
 	read_traces(&txn, DB_TAIL, TEMPLATE_AT, traces->template, NULL);
+	read_changes(&txn, traces);
 	db_abort(&txn);
 }
 
@@ -133,7 +161,7 @@ static void erase(unsigned others)
 	take_traces(&s, &traces);
 	for (unsigned i = 0; i < others; i++)
 		run(writer, GALLERY_PUT, "other", 1000 + i);
-	assert_int_equal(count_traces(&s, &traces), 3 * VICTIMS);
+	assert_int_equal(count_traces(&s, &traces), sizeof(traces) / TRACE);
 	for (unsigned i = 0; i < VICTIMS; i++)
 		run(writer, GALLERY_DELETE_SUBJECT, "victim", i);
 	writer_close(writer);

@@ -1,0 +1,441 @@
+/*
+ * The change log: gap-free, checksummed, erased and pruned; and a second store
+ * that follows it to the same galleries.
+ */
+#include "store.h"
+
+#include "biomatch/changes.h"
+
+#define SUBJECTS 90
+
+struct pair {
+	struct test_store leader, follower;
+};
+
+static int init(void **state)
+{
+	struct pair *p = malloc(sizeof(*p));
+
+	test_store_init(&p->leader, 64 << 20);
+	test_create_gallery(&p->leader, "g");
+	*state = p;
+	return 0;
+}
+
+static int deinit(void **state)
+{
+	struct pair *p = *state;
+
+	test_store_deinit(&p->leader);
+	free(p);
+	return 0;
+}
+
+/* A copy of the leader's store, as a backup makes it. */
+static void copy_store(struct pair *p)
+{
+	char command[256];
+
+	test_store_close(&p->leader);
+	p->follower = (struct test_store){.pack = p->leader.pack};
+	strcpy(p->follower.dir, "/dev/shm/biomatch-store-XXXXXX");
+	assert_non_null(mkdtemp(p->follower.dir));
+	snprintf(command, sizeof(command), "cp -r %s/. %s", p->leader.dir, p->follower.dir);
+	assert_int_equal(system(command), 0);
+	test_store_path(&p->follower, "key", command);
+	assert_int_equal(keys_open(command, &p->follower.keys), 0);
+	test_store_open(&p->leader, 64 << 20);
+	test_store_open(&p->follower, 64 << 20);
+	gallery_store_set_following(p->follower.store, true);
+}
+
+static int change(struct test_store *s, enum gallery_change_kind kind, unsigned n,
+		  const char *encounter)
+{
+	struct gallery_change c = {.kind = kind,
+				   .gallery = "g",
+				   .dim = STORE_DIM,
+				   .now_ms = 1000 + n,
+				   .encounter = {.expires_ms = GALLERY_NEVER, .type = "t"}};
+	struct gallery_outcome outcome;
+	uint64_t seed = n;
+	float v[STORE_DIM];
+	char subject[32];
+
+	snprintf(subject, sizeof(subject), "subject-%u", n);
+	test_vector(&seed, v, STORE_DIM);
+	c.subject = subject;
+	c.embedding = v;
+	strcpy(c.encounter.id, encounter);
+	return test_apply(s, &c, &outcome);
+}
+
+static void put(struct test_store *s, unsigned n, const char *encounter)
+{
+	assert_int_equal(change(s, GALLERY_PUT, n, encounter), 0);
+}
+
+static struct changes_place head(struct test_store *s)
+{
+	struct changes_place place;
+	struct db_txn txn;
+
+	assert_int_equal(db_begin_read(s->db, &txn), 0);
+	assert_int_equal(changes_head(&txn, &place), 0);
+	db_abort(&txn);
+	return place;
+}
+
+static void check_log(struct test_store *s, uint64_t expected_entries, uint64_t expected_faults)
+{
+	uint64_t entries = 0, faults = 0;
+	struct db_txn txn;
+
+	assert_int_equal(db_begin_read(s->db, &txn), 0);
+	assert_int_equal(changes_check(&txn, s->keys, &entries, &faults), 0);
+	db_abort(&txn);
+	assert_int_equal(entries, expected_entries);
+	assert_int_equal(faults, expected_faults);
+}
+
+/* How many of the log's changes have lost their bodies. */
+static unsigned erased(struct test_store *s)
+{
+	struct changes_place end = head(s);
+	struct changes_entry entry;
+	struct db_txn txn;
+	unsigned n = 0;
+
+	assert_int_equal(db_begin_read(s->db, &txn), 0);
+	for (uint64_t i = 1; i <= end.sequence; i++) {
+		assert_int_equal(changes_get(&txn, i, &entry), 0);
+		n += !entry.sealed.len;
+	}
+	db_abort(&txn);
+	return n;
+}
+
+static int follow_one(struct pair *p, uint64_t sequence)
+{
+	struct changes_entry entry;
+	struct db_txn from, to;
+	int error;
+
+	assert_int_equal(db_begin_read(p->leader.db, &from), 0);
+	assert_int_equal(changes_get(&from, sequence, &entry), 0);
+	assert_int_equal(db_begin_write(p->follower.db, &to), 0);
+	error = gallery_follow(p->follower.store, &to, &entry);
+	if (error)
+		db_abort(&to);
+	else
+		error = db_commit(&to);
+	db_abort(&from);
+	return error;
+}
+
+static void catch_up(struct pair *p)
+{
+	uint64_t end = head(&p->leader).sequence;
+
+	for (uint64_t i = head(&p->follower).sequence + 1; i <= end; i++)
+		assert_int_equal(follow_one(p, i), 0);
+	test_maintain(&p->follower);
+}
+
+static bool verifies(struct test_store *s, unsigned n, struct gallery_candidate *best)
+{
+	struct gallery_snapshot *snapshot;
+	struct gallery_info info;
+	uint64_t compared, seed = n;
+	float v[STORE_DIM];
+	char subject[32];
+	int error;
+
+	snprintf(subject, sizeof(subject), "subject-%u", n);
+	test_vector(&seed, v, STORE_DIM);
+	assert_int_equal(gallery_snapshot_open(s->store, &snapshot), 0);
+	assert_int_equal(gallery_find(snapshot, "g", &info), 0);
+	error = gallery_verify(snapshot, &info, subject, v, STORE_DIM, 0, best, &compared);
+	gallery_snapshot_close(snapshot);
+	return !error;
+}
+
+/* The same subjects with the same scores, bit for bit. */
+static void assert_same(struct pair *p)
+{
+	struct changes_place a = head(&p->leader), b = head(&p->follower);
+
+	assert_memory_equal(&a, &b, sizeof(a));
+	for (unsigned i = 0; i < SUBJECTS; i++) {
+		struct gallery_candidate x, y;
+		bool there = verifies(&p->leader, i, &x);
+
+		assert_int_equal(verifies(&p->follower, i, &y), there);
+		if (there)
+			assert_memory_equal(&x.score, &y.score, sizeof(x.score));
+	}
+	test_check(&p->follower, 0);
+	check_log(&p->follower, b.sequence, 0);
+}
+
+static void close_follower(struct pair *p)
+{
+	test_store_deinit(&p->follower);
+}
+
+static void test_every_change_is_logged(void **state)
+{
+	struct pair *p = *state;
+	uint64_t began = head(&p->leader).sequence;
+
+	assert_int_equal(began, 1); /* the gallery */
+	for (unsigned i = 0; i < 5; i++)
+		put(&p->leader, i, "e");
+	assert_int_equal(change(&p->leader, GALLERY_DELETE_SUBJECT, 9, ""), BM_ENOREFERENCE);
+	assert_int_equal(change(&p->leader, GALLERY_PUT, 1, "e"), BM_EEXISTS);
+	assert_int_equal(head(&p->leader).sequence, began + 5);
+	check_log(&p->leader, 6, 0);
+}
+
+static void test_erased_with_its_subject(void **state)
+{
+	struct pair *p = *state;
+
+	put(&p->leader, 1, "a");
+	put(&p->leader, 1, "b");
+	put(&p->leader, 2, "a");
+	assert_int_equal(change(&p->leader, GALLERY_DELETE_ENCOUNTER, 1, "a"), 0);
+	assert_int_equal(erased(&p->leader), 1);
+	assert_int_equal(change(&p->leader, GALLERY_DELETE_SUBJECT, 1, ""), 0);
+	assert_int_equal(erased(&p->leader), 2);
+	assert_true(db_wants_scrub(p->leader.db));
+	assert_int_equal(change(&p->leader, GALLERY_DELETE_ENCOUNTER, 2, "a"), 0);
+	assert_int_equal(erased(&p->leader), 3);
+	check_log(&p->leader, 7, 0);
+}
+
+static void test_followed_to_the_same(void **state)
+{
+	struct pair *p = *state;
+
+	for (unsigned i = 0; i < 20; i++)
+		put(&p->leader, i, "a");
+	test_maintain(&p->leader);
+	copy_store(p);
+	for (unsigned i = 20; i < SUBJECTS; i++)
+		put(&p->leader, i, "a");
+	put(&p->leader, 30, "b");
+	test_maintain(&p->leader);
+	catch_up(p);
+	assert_same(p);
+	for (unsigned i = 0; i < SUBJECTS; i += 3)
+		assert_int_equal(change(&p->leader, GALLERY_DELETE_SUBJECT, i, ""), 0);
+	assert_int_equal(change(&p->leader, GALLERY_DELETE_ENCOUNTER, 31, "a"), 0);
+	test_create_gallery(&p->leader, "h");
+	catch_up(p);
+	assert_same(p);
+	close_follower(p);
+}
+
+/* A change that was erased before it could be followed leaves its place, and nothing else. */
+static void test_followed_past_what_was_erased(void **state)
+{
+	struct pair *p = *state;
+
+	copy_store(p);
+	put(&p->leader, 1, "a");
+	put(&p->leader, 2, "a");
+	put(&p->leader, 2, "b");
+	assert_int_equal(change(&p->leader, GALLERY_DELETE_SUBJECT, 1, ""), 0);
+	assert_int_equal(change(&p->leader, GALLERY_DELETE_ENCOUNTER, 2, "a"), 0);
+	put(&p->leader, 1, "c");
+	catch_up(p);
+	assert_same(p);
+	assert_int_equal(erased(&p->follower), 2);
+	close_follower(p);
+}
+
+static void test_gap_is_refused(void **state)
+{
+	struct pair *p = *state;
+
+	copy_store(p);
+	put(&p->leader, 1, "a");
+	put(&p->leader, 2, "a");
+	assert_int_equal(follow_one(p, 3), BM_EDIVERGED);
+	assert_int_equal(follow_one(p, 1), BM_EDIVERGED);
+	assert_int_equal(follow_one(p, 2), 0);
+	assert_int_equal(follow_one(p, 2), BM_EDIVERGED);
+	close_follower(p);
+}
+
+static void promote(struct test_store *s, enum changes_role role, bool raise)
+{
+	struct db_txn txn;
+
+	assert_int_equal(db_begin_write(s->db, &txn), 0);
+	changes_set_role(&txn, role);
+	if (raise)
+		assert_int_equal(changes_raise_epoch(&txn, s->keys, 5000), 0);
+	assert_int_equal(db_commit(&txn), 0);
+}
+
+/* Who follows takes no changes of its own until it is promoted; who was superseded takes none. */
+static void test_roles(void **state)
+{
+	struct pair *p = *state;
+
+	copy_store(p);
+	assert_int_equal(change(&p->follower, GALLERY_PUT, 1, "a"), BM_EFOLLOWER);
+	promote(&p->follower, CHANGES_PROMOTED, true);
+	put(&p->follower, 1, "a");
+	assert_int_equal(head(&p->follower).epoch, head(&p->leader).epoch + 1);
+	promote(&p->leader, CHANGES_SUPERSEDED, false);
+	assert_int_equal(change(&p->leader, GALLERY_PUT, 2, "a"), BM_ESUPERSEDED);
+	check_log(&p->follower, 3, 0);
+	close_follower(p);
+}
+
+/* Two that went on from one place know it, whoever asks. */
+static void test_divergence_is_noticed(void **state)
+{
+	struct pair *p = *state;
+	struct changes_place place;
+	struct db_txn txn;
+
+	copy_store(p);
+	place = head(&p->leader);
+	promote(&p->follower, CHANGES_PROMOTED, true);
+	assert_int_equal(db_begin_read(p->follower.db, &txn), 0);
+	assert_int_equal(changes_find(&txn, &place), 0);
+	db_abort(&txn);
+	put(&p->leader, 1, "a");
+	place = head(&p->leader);
+	assert_int_equal(db_begin_read(p->follower.db, &txn), 0);
+	assert_int_equal(changes_find(&txn, &place), BM_EDIVERGED);
+	place.sequence += 10;
+	assert_int_equal(changes_find(&txn, &place), BM_EDIVERGED);
+	db_abort(&txn);
+	close_follower(p);
+}
+
+static void prune(struct test_store *s, int64_t age_ms, uint64_t entries, unsigned max)
+{
+	const struct changes_limits limits = {age_ms, entries};
+	struct db_txn txn;
+
+	assert_int_equal(db_begin_write(s->db, &txn), 0);
+	assert_int_equal(changes_prune(&txn, &limits, 2000, max), 0);
+	assert_int_equal(db_commit(&txn), 0);
+}
+
+static void test_pruned_by_age_and_number(void **state)
+{
+	struct pair *p = *state;
+	struct changes_place before = head(&p->leader);
+	struct changes_entry entry;
+	struct db_txn txn;
+
+	for (unsigned i = 0; i < 10; i++)
+		put(&p->leader, i, "a"); /* at 1000 + i */
+	prune(&p->leader, 2000, 11, 100);
+	check_log(&p->leader, 11, 0);
+	prune(&p->leader, 2000, 10, 100);
+	check_log(&p->leader, 10, 0);
+	prune(&p->leader, 995, 10, 2);
+	check_log(&p->leader, 8, 0);
+	prune(&p->leader, 995, 10, 100);
+	check_log(&p->leader, 5, 0);
+	assert_int_equal(db_begin_read(p->leader.db, &txn), 0);
+	assert_int_equal(changes_get(&txn, 6, &entry), BM_EPRUNED);
+	assert_int_equal(changes_get(&txn, 7, &entry), 0);
+	assert_int_equal(changes_get(&txn, 12, &entry), BM_EDIVERGED);
+	assert_int_equal(changes_find(&txn, &before), BM_EPRUNED);
+	db_abort(&txn);
+	/* An empty log goes on where it was. */
+	prune(&p->leader, 0, 0, 100);
+	check_log(&p->leader, 0, 0);
+	put(&p->leader, 20, "a");
+	assert_int_equal(head(&p->leader).sequence, 12);
+	check_log(&p->leader, 1, 0);
+}
+
+static void test_damage_is_found(void **state)
+{
+	struct pair *p = *state;
+	uint8_t copy[8192], key[8];
+	struct bytes value;
+	struct db_txn txn;
+
+	put(&p->leader, 1, "a");
+	put(&p->leader, 2, "a");
+	bytes_put_be64(key, 2);
+	assert_int_equal(db_begin_write(p->leader.db, &txn), 0);
+	assert_true(db_get(&txn, DB_CHANGES, (struct bytes){key, 8}, &value));
+	memcpy(copy, value.data, value.len);
+	copy[value.len - 1] ^= 1;
+	db_put(&txn, DB_CHANGES, (struct bytes){key, 8}, (struct bytes){copy, value.len});
+	assert_int_equal(db_commit(&txn), 0);
+	copy_store(p);
+	assert_int_equal(db_begin_read(p->follower.db, &txn), 0);
+	db_abort(&txn);
+	{
+		uint64_t entries = 0, faults = 0;
+
+		assert_int_equal(db_begin_read(p->follower.db, &txn), 0);
+		assert_int_equal(changes_check(&txn, p->follower.keys, &entries, &faults), 0);
+		db_abort(&txn);
+		assert_true(faults > 0);
+	}
+	close_follower(p);
+}
+
+/* A store of the version before the log gets an empty one. */
+static void test_older_store_is_upgraded(void **state)
+{
+	struct pair *p = *state;
+	struct test_store *s = &p->leader;
+	uint8_t record[64];
+	struct bytes value;
+	struct db_txn txn;
+	uint64_t sum;
+
+	put(s, 1, "a");
+	prune(s, 0, 0, 100);
+	assert_int_equal(db_begin_write(s->db, &txn), 0);
+	assert_true(db_get(&txn, DB_META, (struct bytes){(const uint8_t *)"store", 5}, &value));
+	assert_true(value.len <= sizeof(record));
+	memcpy(record, value.data, value.len);
+	record[8] = 1;
+	sum = bytes_checksum(record + 8, value.len - 8);
+	memcpy(record, &sum, 8);
+	db_put(&txn, DB_META, (struct bytes){(const uint8_t *)"store", 5},
+	       (struct bytes){record, value.len});
+	assert_true(db_delete(&txn, DB_META, (struct bytes){(const uint8_t *)"changes", 7}));
+	assert_int_equal(db_commit(&txn), 0);
+	check_log(s, 0, 0);
+	test_store_close(s);
+	test_store_open(s, 64 << 20);
+	assert_int_equal(head(s).sequence, 0);
+	put(s, 2, "a");
+	assert_int_equal(head(s).sequence, 1);
+	check_log(s, 1, 0);
+	test_check(s, 0);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, init, deinit)
+	const struct CMUnitTest tests[] = {
+		TEST(test_every_change_is_logged), TEST(test_erased_with_its_subject),
+		TEST(test_followed_to_the_same),   TEST(test_followed_past_what_was_erased),
+		TEST(test_gap_is_refused),         TEST(test_roles),
+		TEST(test_divergence_is_noticed),  TEST(test_pruned_by_age_and_number),
+		TEST(test_damage_is_found),        TEST(test_older_store_is_upgraded),
+	};
+#undef TEST
+
+	if (score_init(NULL))
+		return 1;
+	return cmocka_run_group_tests_name("changes", tests, NULL, NULL);
+}
