@@ -68,7 +68,7 @@ GOOGLE   := google/protobuf/any.proto google/protobuf/timestamp.proto google/pro
 GEN_C    := $(patsubst %.proto,$(GEN)/%.pb-c.c,$(PROTOS) $(GOOGLE))
 GEN_OBJ  := $(patsubst $(GEN)/%.c,$B/obj/gen/%.o,$(GEN_C))
 
-.PHONY: all help setup demo test test-crash test-search unit e2e lint layers format clean install bench check-format bench-serve soak
+.PHONY: all help setup demo test test-crash test-memory test-search unit e2e lint layers format clean install bench check-format bench-serve soak
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -158,12 +158,13 @@ $B/tests/$1: tests/$1.c $(wildcard tests/support/*.h) $(call test_libs,$1)
 endef
 $(foreach t,$(patsubst tests/%.c,%,$(UNIT_SRC) $(LOOPBACK_SRC)),$(eval $(call test_rule,$t)))
 
-# Power cuts and failing disks, through a shim that is preloaded.
-$B/tests/crash/shim.so: tests/crash/shim.c tests/crash/shim.h
+# Power cuts, failing disks and memory that runs out, through shims that are preloaded.
+$B/tests/crash/%.so: tests/crash/%.c tests/crash/%.h
 	@mkdir -p $(@D)
 	@echo '  LINK    $@'
 	$(Q)$(CC) $(CPPFLAGS) $(filter-out -fsanitize%,$(CFLAGS)) -shared $< -o $@ -ldl
 
+SHIMS         := $B/tests/crash/shim.so $B/tests/crash/alloc.so
 CRASH_MODULES := $(call uniq,writer $(call linked,writer) audit $(call linked,audit))
 CRASH_LIBS    := $(foreach d,$(CRASH_MODULES),$B/lib/lib$d.a)
 CRASH_SRC     := $(addprefix tests/crash/,powercut_test.c driver.c disk.c)
@@ -176,12 +177,12 @@ $B/tests/crash/powercut_test: $(CRASH_SRC) $(wildcard tests/crash/*.h tests/supp
 
 include bench/bench.mk
 
-tests: all $(UNIT_BIN) $B/tests/crash/powercut_test ## build every test
+tests: all $(UNIT_BIN) $B/tests/crash/powercut_test $(SHIMS) ## build every test
 
 unit: tests ## run the unit and loopback tests of this MODE
 	tests/run $B unit loopback
 
-e2e: all $B/tests/crash/shim.so ## run the end-to-end tests against the real daemon
+e2e: all $(SHIMS) ## run the end-to-end tests against the real daemon
 	tests/run $B e2e
 
 test: setup ## set up, build and run every test
@@ -194,6 +195,9 @@ test-crash: $B/tests/crash/powercut_test ## check 100,000 images that power cuts
 
 test-search: $B/tests/unit/gallery/search_test ## compare 10,000 random galleries with a search by brute force
 	SEARCH_GALLERIES=10000 $<
+
+test-memory: all $(SHIMS) ## fail each allocation once: starts, calls, reloads (an hour)
+	MEMORY_SHARE=1 tests/e2e/memory_test.py $B
 
 demo: setup ## set up, build, start the daemon, enrol, verify, compare, identify
 	$(MAKE) --no-print-directory all

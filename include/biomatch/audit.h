@@ -33,6 +33,9 @@
 /* The operation of a signed entry. */
 #define AUDIT_CHECKPOINT "checkpoint"
 
+/* SHA-256, as of entries and of what they name. BM_ENOMEM. */
+int audit_hash(struct bytes data, uint8_t out[AUDIT_HASH_LEN]) BM_MUST_CHECK;
+
 /* Where an entry stands: what a reply carries. */
 struct audit_receipt {
 	uint64_t sequence; /* 0 for an empty log's head */

@@ -45,10 +45,12 @@ struct net_status {
 struct net_handler {
 	void *ctx;
 	/*
-	 * A call's headers arrived. Returns the handler's own state for it, or NULL to
-	 * answer UNIMPLEMENTED. max_message may be lowered from the server's limit.
+	 * A call's headers arrived. *state is to be the handler's own for it. A call that
+	 * is not taken ends with BM_EUNIMPL, or BM_ENOMEM. max_message may be lowered
+	 * from the server's limit.
 	 */
-	void *(*open)(void *ctx, struct net_call *call, const char *path, size_t *max_message);
+	int (*open)(void *ctx, struct net_call *call, const char *path, size_t *max_message,
+		    void **state);
 	/* One whole message. data is malloc'ed and becomes the handler's. */
 	void (*message)(void *ctx, void *state, uint8_t *data, size_t len);
 	/* The client will send no more. */

@@ -87,10 +87,9 @@ struct service_stat {
 };
 void service_stat(struct service *service, struct service_stat *out);
 
-/* NULL when the path is no RPC. */
-struct service_call *service_call_open(struct service *service, const char *path,
-				       const struct service_peer *peer,
-				       const struct service_sink *sink);
+/* BM_EUNIMPL when the path is no RPC, BM_ENOMEM. */
+int service_call_open(struct service *service, const char *path, const struct service_peer *peer,
+		      const struct service_sink *sink, struct service_call **out) BM_MUST_CHECK;
 /* One request message; data is malloc'ed and becomes the service's. */
 void service_call_message(struct service_call *call, uint8_t *data, size_t len);
 void service_call_half_close(struct service_call *call);

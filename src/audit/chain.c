@@ -44,10 +44,11 @@ int audit_chain_take(struct audit_chain *chain, struct bytes packed, struct aren
 	error = check_place(chain, entry);
 	if (!error)
 		error = check_signature(chain, packed, entry);
+	if (!error)
+		error = audit_hash(packed, chain->head.hash);
 	if (error)
 		return error;
 	chain->head.sequence = entry->sequence;
-	entry_hash(packed, chain->head.hash);
 	chain->next++;
 	*out = entry;
 	return 0;

@@ -10,9 +10,9 @@
 
 #define PEM_MAX 4096
 
-void entry_hash(struct bytes packed, uint8_t out[AUDIT_HASH_LEN])
+int audit_hash(struct bytes data, uint8_t out[AUDIT_HASH_LEN])
 {
-	SHA256(packed.data, packed.len, out);
+	return SHA256(data.data, data.len, out) ? 0 : BM_ENOMEM;
 }
 
 int entry_unpack(struct bytes packed, struct arena *arena, Biomatch__V1__AuditEntry **out)

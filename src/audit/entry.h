@@ -14,7 +14,6 @@
 #define ENTRY_SIGNATURE_TAG_LEN 3
 #define ENTRY_SIGNATURE_LEN     (ENTRY_SIGNATURE_TAG_LEN + KEYS_SIGNATURE_LEN)
 
-void entry_hash(struct bytes packed, uint8_t out[AUDIT_HASH_LEN]);
 /* Unpacks into the arena. BM_EAUDIT for what is no entry. */
 int entry_unpack(struct bytes packed, struct arena *arena,
 		 Biomatch__V1__AuditEntry **out) BM_MUST_CHECK;

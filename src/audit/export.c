@@ -171,8 +171,10 @@ static int walk(struct audit_export *x, const struct audit_receipt *receipt,
 static int check_end(const struct audit_export *x, struct audit_chain *chain)
 {
 	uint8_t hash[AUDIT_HASH_LEN];
+	int error = audit_hash(audit_export_head(x), hash);
 
-	entry_hash(audit_export_head(x), hash);
+	if (error)
+		return error;
 	if (chain->head.sequence && !memcmp(hash, chain->head.hash, AUDIT_HASH_LEN) &&
 	    entry_is_signed_by(audit_export_head(x), chain->trust))
 		return 0;

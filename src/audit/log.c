@@ -42,9 +42,7 @@ int audit_head(struct db_txn *txn, struct audit_receipt *out)
 	struct bytes packed;
 	int error = read_last(txn, &out->sequence, &packed);
 
-	if (!error && out->sequence)
-		entry_hash(packed, out->hash);
-	return error;
+	return error || !out->sequence ? error : audit_hash(packed, out->hash);
 }
 
 bool audit_get(struct db_txn *txn, uint64_t sequence, struct bytes *entry)
@@ -89,8 +87,7 @@ int audit_append(struct db_txn *txn, const Biomatch__V1__AuditEntry *from,
 		return txn->error;
 	protobuf_c_message_pack(&entry.base, place);
 	out->sequence = entry.sequence;
-	entry_hash((struct bytes){place, len}, out->hash);
-	return 0;
+	return audit_hash((struct bytes){place, len}, out->hash);
 }
 
 /* Packs an entry with its signature behind it, into malloc'ed memory. */
@@ -138,9 +135,9 @@ static int append_checkpoint(struct db_txn *txn, const struct keys *keys, int64_
 		return error;
 	db_put(txn, DB_AUDIT, key_of(entry.sequence, &key), (struct bytes){packed, len});
 	out->sequence = entry.sequence;
-	entry_hash((struct bytes){packed, len}, out->hash);
+	error = audit_hash((struct bytes){packed, len}, out->hash);
 	free(packed);
-	return txn->error;
+	return error ? error : txn->error;
 }
 
 static int is_checkpoint(struct bytes packed, bool *out)
@@ -167,9 +164,7 @@ int audit_checkpoint(struct db_txn *txn, const struct keys *keys, int64_t now_ms
 		error = is_checkpoint(packed, &stands);
 	if (error)
 		return error;
-	if (stands)
-		entry_hash(packed, out->hash);
-	return stands ? 0 : append_checkpoint(txn, keys, now_ms, out);
+	return stands ? audit_hash(packed, out->hash) : append_checkpoint(txn, keys, now_ms, out);
 }
 
 int audit_first(struct db_txn *txn, uint64_t *out)
@@ -202,9 +197,10 @@ static int find_checkpoint(struct db_txn *txn, const struct audit_receipt *wante
 	if (!audit_get(txn, wanted->sequence, &packed))
 		return txn->error ? txn->error : BM_EINVAL;
 	error = is_checkpoint(packed, &is_signed);
+	if (!error)
+		error = audit_hash(packed, hash);
 	if (error)
 		return error;
-	entry_hash(packed, hash);
 	return is_signed && !memcmp(hash, wanted->hash, sizeof(hash)) ? 0 : BM_EINVAL;
 }
 

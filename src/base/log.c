@@ -123,53 +123,81 @@ static size_t format_fields(const char *format, va_list args, struct field *out,
 	return n;
 }
 
-static void put_json_string(FILE *f, const char *s)
+/* A line in the making: no memory is asked for, whose lack may be what there is to say. */
+struct line {
+	size_t len;
+	/* Every byte of the text escaped, with the quotes and commas of its fields. */
+	char text[6 * LOG_TEXT + 8 * LOG_MAX_FIELDS + 256];
+};
+
+static void put_char(struct line *line, char c)
 {
-	fputc('"', f);
+	if (line->len < sizeof(line->text))
+		line->text[line->len++] = c;
+}
+
+static void put_text(struct line *line, const char *s)
+{
+	while (*s)
+		put_char(line, *s++);
+}
+
+static void put_json_string(struct line *line, const char *s)
+{
+	static const char hex[] = "0123456789abcdef";
+
+	put_char(line, '"');
 	for (; *s; s++) {
 		unsigned char c = (unsigned char)*s;
 
+		if (c < 0x20 || c >= 0x7f) {
+			put_text(line, "\\u00");
+			put_char(line, hex[c >> 4]);
+			put_char(line, hex[c & 15]);
+			continue;
+		}
 		if (c == '"' || c == '\\')
-			fprintf(f, "\\%c", c);
-		else if (c < 0x20 || c >= 0x7f)
-			fprintf(f, "\\u%04x", c);
-		else
-			fputc(c, f);
+			put_char(line, '\\');
+		put_char(line, (char)c);
 	}
-	fputc('"', f);
+	put_char(line, '"');
+}
+
+static void put_field(struct line *line, const char *key, const char *value)
+{
+	put_json_string(line, key);
+	put_char(line, ':');
+	put_json_string(line, value);
 }
 
 static void write_json(enum log_level level, const char *event, const struct field *fields,
 		       size_t n)
 {
-	char *line = NULL;
-	size_t len = 0;
-	FILE *f = open_memstream(&line, &len);
+	struct line line = {.len = 0};
 	struct timespec now;
+	char time[96];
+	ssize_t written;
 	struct tm tm;
 
-	if (!f)
-		return;
 	clock_gettime(CLOCK_REALTIME, &now);
 	gmtime_r(&now.tv_sec, &tm);
-	fprintf(f, "{\"time\":\"%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ\",\"level\":\"%s\",\"event\":",
-		tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
-		now.tv_nsec / 1000000, level_name(level));
-	put_json_string(f, event);
+	snprintf(time, sizeof(time), "%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ", tm.tm_year + 1900,
+		 tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
+		 now.tv_nsec / 1000000);
+	put_char(&line, '{');
+	put_field(&line, "time", time);
+	put_char(&line, ',');
+	put_field(&line, "level", level_name(level));
+	put_char(&line, ',');
+	put_field(&line, "event", event);
 	for (size_t i = 0; i < n; i++) {
-		fputc(',', f);
-		put_json_string(f, fields[i].key);
-		fputc(':', f);
-		put_json_string(f, fields[i].value);
+		put_char(&line, ',');
+		put_field(&line, fields[i].key, fields[i].value);
 	}
-	fputs("}\n", f);
-	if (!fclose(f)) {
-		/* One write a line, so that lines of different threads do not mix. */
-		ssize_t written = write(STDERR_FILENO, line, len);
-
-		(void)written; /* there is nowhere left to report it */
-	}
-	free(line);
+	put_text(&line, "}\n");
+	/* One write a line, so that lines of different threads do not mix. */
+	written = write(STDERR_FILENO, line.text, line.len);
+	(void)written; /* there is nowhere left to report it */
 }
 
 /* The journal's names are upper-case. */

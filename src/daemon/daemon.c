@@ -63,11 +63,11 @@ static int fail(char message[DAEMON_MESSAGE_LEN], int error, const char *what)
 
 static int fail_key(char message[DAEMON_MESSAGE_LEN], int error, const char *path, const char *key)
 {
-	if (error)
+	if (error == BM_EKEY)
 		snprintf(message, DAEMON_MESSAGE_LEN,
 			 "%s: the %s key must be a file of %d bytes that only its owner can read",
 			 path, key, KEYS_MASTER_LEN);
-	return error;
+	return error && error != BM_EKEY ? fail(message, error, path) : error;
 }
 
 static int open_keys(const struct conf *conf, struct keys **out, char message[DAEMON_MESSAGE_LEN])

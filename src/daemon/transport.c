@@ -29,7 +29,8 @@ static bool cancelled(void *ctx)
 	return net_call_cancelled(((struct joint *)ctx)->net);
 }
 
-static void *open_call(void *ctx, struct net_call *net, const char *path, size_t *max_message)
+static int open_call(void *ctx, struct net_call *net, const char *path, size_t *max_message,
+		     void **state)
 {
 	struct joint *joint = malloc(sizeof(*joint));
 	const struct service_sink sink = {joint, send_message, finish, cancelled};
@@ -38,17 +39,18 @@ static void *open_call(void *ctx, struct net_call *net, const char *path, size_t
 		.traceparent = net_call_traceparent(net),
 		.deadline_ns = net_call_deadline(net),
 	};
+	int error;
 
 	(void)max_message;
 	if (!joint)
-		return NULL;
+		return BM_ENOMEM;
 	joint->net = net;
-	joint->call = service_call_open(ctx, path, &peer, &sink);
-	if (!joint->call) {
+	error = service_call_open(ctx, path, &peer, &sink, &joint->call);
+	if (error)
 		free(joint);
-		return NULL;
-	}
-	return joint;
+	else
+		*state = joint;
+	return error;
 }
 
 static void take_message(void *ctx, void *state, uint8_t *data, size_t len)

@@ -176,8 +176,9 @@ static int open_chunk(struct stream *s, size_t len, bool last)
 	make_nonce(s, last, nonce);
 	if (!EVP_DecryptInit_ex(s->cipher, EVP_aes_256_gcm(), NULL, s->key, nonce) ||
 	    !EVP_DecryptUpdate(s->cipher, s->to, &n, s->from, (int)len) ||
-	    !EVP_CIPHER_CTX_ctrl(s->cipher, EVP_CTRL_AEAD_SET_TAG, TAG_LEN, s->from + len) ||
-	    !EVP_DecryptFinal_ex(s->cipher, s->to + n, &end))
+	    !EVP_CIPHER_CTX_ctrl(s->cipher, EVP_CTRL_AEAD_SET_TAG, TAG_LEN, s->from + len))
+		return BM_ENOMEM;
+	if (EVP_DecryptFinal_ex(s->cipher, s->to + n, &end) != 1)
 		return BM_EBACKUP;
 	s->chunk++;
 	return file_write_full(s->out, s->to, len);

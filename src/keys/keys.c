@@ -45,7 +45,7 @@ static int derive(const uint8_t master[KEYS_MASTER_LEN], const char *end, int us
 	ok = ctx && EVP_KDF_derive(ctx, out, len, params) == 1;
 	EVP_KDF_CTX_free(ctx);
 	EVP_KDF_free(kdf);
-	return ok ? 0 : BM_EKEY;
+	return ok ? 0 : BM_ENOMEM;
 }
 
 static int derive_all(const uint8_t master[KEYS_MASTER_LEN], struct keys *keys)
@@ -184,6 +184,7 @@ int keys_seal(const struct keys *keys, enum keys_use use, struct bytes context, 
 	return ok ? 0 : BM_ENOMEM;
 }
 
+/* Only the tag, at the end, judges the text: what fails before lacks memory. */
 static int unseal(EVP_CIPHER_CTX *ctx, const uint8_t *key, struct bytes context, struct bytes in,
 		  uint8_t *out)
 {
@@ -191,31 +192,31 @@ static int unseal(EVP_CIPHER_CTX *ctx, const uint8_t *key, struct bytes context,
 	size_t len = in.len - KEYS_SEAL_OVERHEAD;
 	int n;
 
-	return EVP_DecryptInit_ex(ctx, EVP_aes_256_gcm(), NULL, key, nonce) &&
-	       EVP_DecryptUpdate(ctx, NULL, &n, context.data, (int)context.len) &&
-	       EVP_DecryptUpdate(ctx, out, &n, text, (int)len) &&
-	       EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, TAG_LEN,
-				   (void *)(uintptr_t)(text + len)) &&
-	       EVP_DecryptFinal_ex(ctx, out + n, &n);
+	if (!EVP_DecryptInit_ex(ctx, EVP_aes_256_gcm(), NULL, key, nonce) ||
+	    !EVP_DecryptUpdate(ctx, NULL, &n, context.data, (int)context.len) ||
+	    !EVP_DecryptUpdate(ctx, out, &n, text, (int)len) ||
+	    !EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, TAG_LEN,
+				 (void *)(uintptr_t)(text + len)))
+		return BM_ENOMEM;
+	return EVP_DecryptFinal_ex(ctx, out + n, &n) == 1 ? 0 : BM_ETEMPLATE;
 }
 
 int keys_unseal(const struct keys *keys, enum keys_use use, struct bytes context, struct bytes in,
 		uint8_t *out)
 {
 	EVP_CIPHER_CTX *ctx;
-	int ok;
+	int error;
 
 	if (in.len < KEYS_SEAL_OVERHEAD || in.len > INT32_MAX)
 		return BM_ETEMPLATE;
 	ctx = EVP_CIPHER_CTX_new();
 	if (!ctx)
 		return BM_ENOMEM;
-	ok = unseal(ctx, keys->aead[use], context, in, out);
+	error = unseal(ctx, keys->aead[use], context, in, out);
 	EVP_CIPHER_CTX_free(ctx);
-	if (ok)
-		return 0;
-	bytes_wipe(out, in.len - KEYS_SEAL_OVERHEAD);
-	return BM_ETEMPLATE;
+	if (error)
+		bytes_wipe(out, in.len - KEYS_SEAL_OVERHEAD);
+	return error;
 }
 
 int keys_stream(const struct keys *keys, enum keys_use use, uint64_t label, uint8_t *out,

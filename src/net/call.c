@@ -292,10 +292,24 @@ static void refuse_http(struct net_call *call, const char *status)
 	nghttp2_submit_response(call->conn->session, call->stream, nva, 1, NULL);
 }
 
-void call_begin(struct net_call *call)
+static void open_handler(struct net_call *call)
 {
 	struct net_server *server = call->loop->server;
+	int error = server->handler.open(server->handler.ctx, call, call->path,
+					 &call->reader.max_message, &call->state);
 
+	if (error) {
+		call->state = NULL;
+		call_refuse(call, bm_error_grpc(error), bm_error_text(error));
+		return;
+	}
+	net_meter_give(&call->conn->meter, METER_PER_CALL);
+	atomic_fetch_add(&server->calls, 1);
+	atomic_fetch_add(&server->calls_open, 1);
+}
+
+void call_begin(struct net_call *call)
+{
 	call->begun = true;
 	if (!call->is_post || !call->is_grpc || !call->path) {
 		refuse_http(call, call->is_post ? "415" : "405");
@@ -308,15 +322,7 @@ void call_begin(struct net_call *call)
 	} else if (start_deadline(call)) {
 		call_refuse(call, GRPC_RESOURCE_EXHAUSTED, "out of memory");
 	} else {
-		call->state = server->handler.open(server->handler.ctx, call, call->path,
-						   &call->reader.max_message);
-		if (!call->state) {
-			call_refuse(call, GRPC_UNIMPLEMENTED, "the service has no such method");
-			return;
-		}
-		net_meter_give(&call->conn->meter, METER_PER_CALL);
-		atomic_fetch_add(&server->calls, 1);
-		atomic_fetch_add(&server->calls_open, 1);
+		open_handler(call);
 	}
 }
 

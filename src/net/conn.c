@@ -336,8 +336,7 @@ static bool handshake_done(struct conn *conn)
 {
 	struct net_server *server = conn->loop->server;
 
-	tls_peer(conn->ssl, &conn->peer);
-	if (!is_trusted(conn))
+	if (tls_peer(conn->ssl, &conn->peer) || !is_trusted(conn))
 		return false;
 	if (h2_open(conn)) {
 		if (conn->session)

@@ -152,7 +152,7 @@ int64_t tls_client_ca_ends_ms(SSL_CTX *tls);
 /* Milliseconds since 1970; 0 for a time that is none. */
 int64_t tls_time_ms(const ASN1_TIME *time);
 /* Reads who is at the other end. */
-void tls_peer(SSL *ssl, struct net_peer *out);
+int tls_peer(SSL *ssl, struct net_peer *out) BM_MUST_CHECK;
 
 /* revocation.c */
 /*

@@ -49,13 +49,14 @@ static bool is(const uint8_t *text, size_t len, const char *what)
 	return len == strlen(what) && !memcmp(text, what, len);
 }
 
-static void take_header(struct net_call *call, const uint8_t *name, size_t name_len,
-			const char *value, size_t len)
+static int take_header(struct net_call *call, const uint8_t *name, size_t name_len,
+		       const char *value, size_t len)
 {
 	int64_t timeout;
 
 	if (is(name, name_len, ":path") && len <= MAX_PATH) {
 		call->path = strndup(value, len);
+		return call->path ? 0 : BM_ENOMEM;
 	} else if (is(name, name_len, ":method")) {
 		call->is_post = is((const uint8_t *)value, len, "POST");
 	} else if (is(name, name_len, "content-type")) {
@@ -71,6 +72,7 @@ static void take_header(struct net_call *call, const uint8_t *name, size_t name_
 	} else if (is(name, name_len, "traceparent") && grpc_traceparent_valid(value, len)) {
 		memcpy(call->traceparent, value, len);
 	}
+	return 0;
 }
 
 static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
@@ -89,8 +91,9 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
 	}
 	call->too_large = call->headers > MAX_HEADERS || call->header_bytes > MAX_HEADER_BYTES;
-	if (!call->too_large && frame->headers.cat == NGHTTP2_HCAT_REQUEST && name_len)
-		take_header(call, name, name_len, (const char *)value, len);
+	if (!call->too_large && frame->headers.cat == NGHTTP2_HCAT_REQUEST && name_len &&
+	    take_header(call, name, name_len, (const char *)value, len))
+		return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
 	return 0;
 }
 

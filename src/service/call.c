@@ -178,25 +178,24 @@ static const struct rpc *find_rpc(const struct service *service, const char *pat
 	return NULL;
 }
 
-struct service_call *service_call_open(struct service *service, const char *path,
-				       const struct service_peer *peer,
-				       const struct service_sink *sink)
+int service_call_open(struct service *service, const char *path, const struct service_peer *peer,
+		      const struct service_sink *sink, struct service_call **out)
 {
 	const struct rpc *rpc = find_rpc(service, path);
 	struct service_call *call;
 
 	if (!rpc)
-		return NULL;
+		return BM_EUNIMPL;
 	call = calloc(1, sizeof(*call));
 	if (!call)
-		return NULL;
+		return BM_ENOMEM;
 	call->uri = strdup(peer->uri);
 	call->traceparent = strdup(peer->traceparent ? peer->traceparent : "");
 	if (!call->uri || !call->traceparent) {
 		free(call->uri);
 		free(call->traceparent);
 		free(call);
-		return NULL;
+		return BM_ENOMEM;
 	}
 	call->service = service;
 	call->rpc = rpc;
@@ -210,7 +209,8 @@ struct service_call *service_call_open(struct service *service, const char *path
 	atomic_fetch_add(&call->policy->refs, 1);
 	service->open++;
 	pthread_mutex_unlock(&service->lock);
-	return call;
+	*out = call;
+	return 0;
 }
 
 static void call_end(struct service_call *call, enum grpc_status status, const char *message,

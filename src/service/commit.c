@@ -5,7 +5,6 @@
  * the commit is on disk.
  */
 #include <assert.h>
-#include <openssl/sha.h>
 #include <stddef.h>
 #include <stdlib.h>
 
@@ -75,16 +74,19 @@ static void done(struct writer_job *job, int error)
  * A repetition must be of the same method, too: two methods may have requests
  * that look alike.
  */
-static void digest_request(struct service_call *call)
+static int digest_request(struct service_call *call)
 {
 	const char *path = call->rpc->path;
 	uint8_t text[WRITER_DIGEST_LEN + PATH_MAX_LEN];
 	size_t len = strlen(path);
+	int error;
 
 	assert(len <= PATH_MAX_LEN);
-	SHA256(call->body, call->body_len, text);
+	error = audit_hash((struct bytes){call->body, call->body_len}, text);
+	if (error)
+		return error;
 	memcpy(text + WRITER_DIGEST_LEN, path, len);
-	SHA256(text, WRITER_DIGEST_LEN + len, call->job.digest);
+	return audit_hash((struct bytes){text, WRITER_DIGEST_LEN + len}, call->job.digest);
 }
 
 static void submit(struct service_call *call)
@@ -99,8 +101,12 @@ static void submit(struct service_call *call)
 
 void call_commit(struct service_call *call)
 {
-	if (call->job.has_request)
-		digest_request(call);
+	int error = call->job.has_request ? digest_request(call) : 0;
+
+	if (error) {
+		call_finish(call, error);
+		return;
+	}
 	call->job.apply = apply;
 	call->job.done = done;
 	call->job.deadline_ns = call->deadline_ns;

@@ -1,7 +1,6 @@
 #include "trail.h"
 
 #include <assert.h>
-#include <openssl/sha.h>
 
 #include "biomatch/clock.h"
 #include "biomatch/v1/common.pb-c.h"
@@ -95,7 +94,8 @@ void trail_input(struct service_call *call, struct bytes data)
 
 	if (!larger || !hash)
 		return;
-	SHA256(data.data, data.len, hash);
+	if (audit_hash(data, hash))
+		call->trail_error = BM_ENOMEM;
 	larger[entry->n_inputs++] = (ProtobufCBinaryData){AUDIT_HASH_LEN, hash};
 	entry->inputs = larger;
 }

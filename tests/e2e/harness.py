@@ -45,7 +45,7 @@ class Daemon:
                 stdin=subprocess.DEVNULL, stderr=log, env={**os.environ, **(environment or {})}, **options)
         wait_for(lambda: os.path.exists(self.port_file) or self.process.poll() is not None, "the daemon's start")
         if self.process.poll() is not None:
-            raise AssertionError("the daemon did not start: " + self.log())
+            raise AssertionError("the daemon did not start, status %d: %s" % (self.process.returncode, self.log()))
         with open(self.port_file, encoding="utf-8") as file:
             self.port = int(file.read())
 

@@ -251,7 +251,8 @@ static void exchange_open(struct loopback *l, struct exchange *x, const char *pa
 	pthread_cond_init(&x->changed, NULL);
 	arena_init(&x->arena, 1 << 20);
 	x->reason = x->field = "";
-	x->call = service_call_open(l->service, path, &from, &sink);
+	if (service_call_open(l->service, path, &from, &sink, &x->call))
+		x->call = NULL;
 }
 
 static void exchange_message(struct exchange *x, const ProtobufCMessage *message)

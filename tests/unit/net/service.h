@@ -69,8 +69,8 @@ static inline void *copy_of(const void *data, size_t len)
 	return copy;
 }
 
-static inline void *service_open_call(void *ctx, struct net_call *net, const char *path,
-				      size_t *max_message)
+static inline int service_open_call(void *ctx, struct net_call *net, const char *path,
+				    size_t *max_message, void **state)
 {
 	struct record *record = ctx;
 	struct test_call *call;
@@ -87,9 +87,10 @@ static inline void *service_open_call(void *ctx, struct net_call *net, const cha
 		if (i == LIMIT)
 			*max_message = 100;
 		atomic_fetch_add(&record->opens, 1);
-		return call;
+		*state = call;
+		return 0;
 	}
-	return NULL;
+	return BM_EUNIMPL;
 }
 
 static inline unsigned asked_count(const struct test_call *call)
