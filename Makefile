@@ -32,8 +32,9 @@ OPT_release := -O2 -DNDEBUG=1 -D_FORTIFY_SOURCE=2
 OPT_debug   := -O1
 OPT_asan    := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 OPT_tsan    := -O1 -fsanitize=thread -fno-omit-frame-pointer
+OPT_fuzz    := $(OPT_asan) -fsanitize=fuzzer-no-link
 ifeq ($(OPT_$(MODE)),)
-$(error MODE is release, debug, asan or tsan, not "$(MODE)")
+$(error MODE is release, debug, asan, tsan or fuzz, not "$(MODE)")
 endif
 
 CPPFLAGS += -D_GNU_SOURCE -DBIOMATCH_VERSION='"$(VERSION)"' -Iinclude -isystem $(GEN)
@@ -176,11 +177,12 @@ $B/tests/crash/powercut_test: $(CRASH_SRC) $(wildcard tests/crash/*.h tests/supp
 		$(CRASH_LIBS) -Wl,--end-group $(foreach d,$(CRASH_MODULES),$(LIBS_$d)) -lcmocka
 
 include bench/bench.mk
+include tests/fuzz/fuzz.mk
 
-tests: all $(UNIT_BIN) $B/tests/crash/powercut_test $(SHIMS) ## build every test
+tests: all $(UNIT_BIN) $(FUZZ_BIN) $B/tests/crash/powercut_test $(SHIMS) ## build every test
 
-unit: tests ## run the unit and loopback tests of this MODE
-	tests/run $B unit loopback
+unit: tests ## run the unit and loopback tests of this MODE, and replay the fuzzers' corpora
+	tests/run $B unit fuzz loopback
 
 e2e: all $(SHIMS) ## run the end-to-end tests against the real daemon
 	tests/run $B e2e
@@ -188,7 +190,7 @@ e2e: all $(SHIMS) ## run the end-to-end tests against the real daemon
 test: setup ## set up, build and run every test
 	$(MAKE) --no-print-directory all tests
 	$(MAKE) --no-print-directory lint
-	tests/run $B unit loopback crash e2e
+	tests/run $B unit fuzz loopback crash e2e
 
 test-crash: $B/tests/crash/powercut_test ## check 100,000 images that power cuts may leave
 	CRASH_IMAGES=100000 $<

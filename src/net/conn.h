@@ -156,11 +156,12 @@ int tls_peer(SSL *ssl, struct net_peer *out) BM_MUST_CHECK;
 
 /* revocation.c */
 /*
- * Adds the lists of a file, NULL for none, to the client CAs and has every one in
- * the store honoured. BM_ETLS for a file without, or a list that none of the CAs
- * has signed.
+ * Adds the lists of the CRL file, where there is one, to the client CAs and has
+ * every one in the store honoured. BM_ETLS for a file without, or a list that none
+ * of the CAs has signed.
  */
-int revocation_load(X509_STORE *store, const char *file, char message[256]) BM_MUST_CHECK;
+int revocation_load(X509_STORE *store, const struct net_options *options,
+		    char message[256]) BM_MUST_CHECK;
 /* When the first of the lists ought to have been replaced; 0 without a list. */
 int64_t revocation_ends_ms(X509_STORE *store);
 /* True when the peer's certificate is good under these CAs and lists, now. */

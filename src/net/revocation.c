@@ -67,10 +67,10 @@ static bool is_signed(STACK_OF(X509_OBJECT) * objects, X509_CRL *list)
 	return false;
 }
 
-int revocation_load(X509_STORE *store, const char *file, char message[256])
+int revocation_load(X509_STORE *store, const struct net_options *options, char message[256])
 {
 	STACK_OF(X509_OBJECT) * objects;
-	int error = file ? add_lists(store, file, message) : 0;
+	int error = options->crl ? add_lists(store, options->crl, message) : 0;
 
 	if (error)
 		return error;
@@ -82,7 +82,7 @@ int revocation_load(X509_STORE *store, const char *file, char message[256])
 		if (!list)
 			continue;
 		if (!is_signed(objects, list))
-			return fail(message, file ? file : "client CAs",
+			return fail(message, options->crl ? options->crl : options->client_ca,
 				    "a revocation list that none of the client CAs has signed");
 		/* From now on a CA without a list has no certificate accepted. */
 		if (X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK) != 1)

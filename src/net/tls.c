@@ -77,7 +77,7 @@ static int load_files(SSL_CTX *tls, const struct net_options *options, char mess
 		return fail(message, options->client_ca, "not usable as client CA");
 	SSL_CTX_set_client_CA_list(tls, names);
 	error = read_extensions(SSL_CTX_get_cert_store(tls), options->client_ca, message);
-	return error ? error : revocation_load(SSL_CTX_get_cert_store(tls), options->crl, message);
+	return error ? error : revocation_load(SSL_CTX_get_cert_store(tls), options, message);
 }
 
 static int offer_h2(SSL *client)
