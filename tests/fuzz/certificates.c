@@ -85,9 +85,11 @@ static void load_lists(void)
 static void show(const uint8_t *data, size_t size)
 {
 	struct net_peer peer;
+	int error;
 
 	shown = d2i_X509(NULL, &data, (long)size);
-	tls_peer(NULL, &peer);
+	error = tls_peer(NULL, &peer);
+	REQUIRE(shown ? error <= 0 : error == BM_ETLS);
 	REQUIRE(!*peer.uri || !strncmp(peer.uri, "biomatch://", 11));
 	for (const char *p = peer.uri; *p; p++)
 		REQUIRE(*p > ' ' && *p <= '~');

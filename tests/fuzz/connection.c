@@ -34,6 +34,15 @@ static struct held {
 	uint8_t kind;
 } calls[CALLS_MAX];
 
+static X509 *certificate;
+
+X509 *SSL_get1_peer_certificate(const SSL *ssl)
+{
+	(void)ssl;
+	X509_up_ref(certificate);
+	return certificate;
+}
+
 int SSL_accept(SSL *ssl)
 {
 	(void)ssl;
@@ -176,7 +185,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	REQUIRE(!pthread_mutex_init(&server.tls_lock, NULL));
 	REQUIRE(!pthread_cond_init(&server.emptied, NULL));
 	server.tls = SSL_CTX_new(TLS_server_method());
-	REQUIRE(server.tls && !loop_open(&server, &loop));
+	certificate = X509_new();
+	REQUIRE(certificate && server.tls && !loop_open(&server, &loop));
 	return 0;
 }
 
