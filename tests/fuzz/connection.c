@@ -107,20 +107,22 @@ static void send_message(struct held *held, size_t len)
 }
 
 /* "/e" answers each message, "/k" keeps quiet, "/s" takes small messages alone. */
-static void *handler_open(void *ctx, struct net_call *call, const char *path, size_t *max_message)
+static int handler_open(void *ctx, struct net_call *call, const char *path, size_t *max_message,
+			void **state)
 {
 	(void)ctx;
 	if (strlen(path) != 2 || !strchr("eks", path[1]))
-		return NULL;
+		return BM_EUNIMPL;
 	if (path[1] == 's')
 		*max_message = 16;
 	for (struct held *held = calls; held < calls + CALLS_MAX; held++) {
 		if (held->in_use)
 			continue;
 		*held = (struct held){.call = call, .in_use = true, .kind = (uint8_t)path[1]};
-		return held;
+		*state = held;
+		return 0;
 	}
-	return NULL;
+	return BM_ENOMEM;
 }
 
 static void handler_message(void *ctx, void *state, uint8_t *data, size_t len)
