@@ -98,6 +98,10 @@ enum grpc_status {
 	  "the request_id was used with another body; use a new one")                              \
 	X(ETARGET, "TARGET_UNSUPPORTED", FAILED_PRECONDITION,                                      \
 	  "the calibration cannot support the purpose's target rate over so many references")      \
+	X(EKEYNEWEST, "KEY_NEWEST", FAILED_PRECONDITION,                                           \
+	  "the gallery is under the newest key; add one to the key file and reload the daemon")    \
+	X(EREENCODING, "REENCODING", FAILED_PRECONDITION,                                          \
+	  "the gallery still moves to another key; ask again when that is done")                   \
 	X(ELIMIT, "LIMIT_REACHED", FAILED_PRECONDITION,                                            \
 	  "a limit on stored items is reached; remove some first")                                 \
                                                                                                    \

@@ -23,6 +23,9 @@ int file_read(const char *path, size_t max, uint8_t **data, size_t *len) BM_MUST
  * root's may be readable by the group through which a service gets it.
  */
 int file_read_secret(const char *path, uint8_t *out, size_t len) BM_MUST_CHECK;
+/* The same for one to max secrets of len bytes, one behind the other; *n tells how many. */
+int file_read_secrets(const char *path, uint8_t *out, size_t len, size_t max,
+		      size_t *n) BM_MUST_CHECK;
 /* Writes a new file with this mode; BM_EIO with errno EEXIST when it is there. */
 int file_write_new(const char *path, const void *data, size_t len, unsigned mode) BM_MUST_CHECK;
 /* Reads or writes all of len bytes on a descriptor; end of file is BM_EIO. */

@@ -11,8 +11,9 @@
  * Thread: the store from any; a snapshot from one thread at a time; apply and
  * maintain only from the writer, inside its transaction.
  * Errors: BM_EINVAL for a vector that is not of unit length, BM_ENOGALLERY, BM_ENOREFERENCE,
- * BM_EEXPIRED, BM_ENOENCOUNTER, BM_EEXISTS, BM_ENOTEMPTY, BM_ELIMIT, BM_EMODEL, BM_ECORRUPT, and
- * those of db. Owns: results are copied into the caller's arena or structs.
+ * BM_EEXPIRED, BM_ENOENCOUNTER, BM_EKEYNEWEST, BM_EREENCODING, BM_EEXISTS, BM_ENOTEMPTY, BM_ELIMIT,
+ * BM_EMODEL, BM_ECORRUPT, and those of db. Owns: results are copied into the caller's arena or
+ * structs.
  */
 #ifndef BIOMATCH_GALLERY_H
 #define BIOMATCH_GALLERY_H
@@ -53,7 +54,8 @@ struct gallery_info {
 	uint32_t dim;
 	int64_t created_ms;
 	uint64_t subjects, encounters, segments, tail_rows;
-	uint64_t next_row; /* rows at or above it came later than this snapshot */
+	uint64_t next_row;       /* rows at or above it came later than this snapshot */
+	unsigned key_generation; /* of the store's key, for its rotation; the first is 0 */
 };
 
 /* The facts of one encounter; strings end with NUL. */
@@ -152,6 +154,10 @@ int gallery_subject(struct gallery_snapshot *snapshot, const struct gallery_info
 		    const char *subject, struct arena *arena,
 		    struct gallery_subject *out) BM_MUST_CHECK;
 
+/* The references that are still under an older generation of the key than the gallery. */
+int gallery_rows_to_reencode(struct gallery_snapshot *snapshot, const struct gallery_info *gallery,
+			     uint64_t *rows) BM_MUST_CHECK;
+
 /*
  * Scores a probe against a subject's references that have not expired and gives
  * the best. BM_ENOREFERENCE, BM_EEXPIRED.
@@ -186,6 +192,7 @@ enum gallery_change_kind {
 	GALLERY_PUT,              /* gallery, subject, encounter, embedding */
 	GALLERY_DELETE_ENCOUNTER, /* gallery, subject, encounter.id */
 	GALLERY_DELETE_SUBJECT,   /* gallery, subject */
+	GALLERY_ROTATE,           /* gallery: to the newest generation of the key */
 	GALLERY_CHANGE_KINDS
 };
 
@@ -206,7 +213,7 @@ struct gallery_change {
 /* What a change did. */
 struct gallery_outcome {
 	uint32_t encounters;                       /* deleted, or left after DELETE_ENCOUNTER */
-	struct gallery_info gallery;               /* after CREATE */
+	struct gallery_info gallery;               /* after CREATE and ROTATE */
 	char encounter[GALLERY_ENCOUNTER_MAX + 1]; /* after PUT: the id given or made */
 };
 
@@ -232,8 +239,9 @@ void gallery_identify_in(struct gallery_store *store, struct db_txn *txn, const 
 			 struct gallery_search *search);
 
 /*
- * One bounded step of upkeep: seals a full run of tail rows, or moves the rows
- * of a sparse segment. *more tells that there is more to do.
+ * One bounded step of upkeep: seals a full run of tail rows, moves the rows of a sparse
+ * segment, or moves rows to the generation of the key that their gallery was given. *more tells
+ * that there is more to do.
  */
 int gallery_maintain(struct gallery_store *store, struct db_txn *txn, bool *more) BM_MUST_CHECK;
 

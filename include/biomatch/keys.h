@@ -5,7 +5,12 @@
  * that signs the audit log, which is nobody's child, so that its public half
  * can be told before there is a store and outlives a change of the store key.
  *
- * Thread: immutable once open and given its signing key; any thread.
+ * A key file holds generations, one 32-byte key behind another. The first is the
+ * store's for ever: its pseudonyms and seals are under it. Each gallery is
+ * rotated under one of them, and a later one can take its place.
+ *
+ * Thread: any once open and given its signing key; keys_reload, which only adds
+ * generations, from one at a time.
  * Errors: BM_EKEY, BM_ENOMEM, BM_ETEMPLATE from keys_unseal.
  * Owns: the key material, in locked memory that core dumps leave out; wiped by
  * keys_close.
@@ -20,6 +25,7 @@
 #include "biomatch/error.h"
 
 #define KEYS_MASTER_LEN    32
+#define KEYS_GENERATIONS   16
 #define KEYS_SIGNING_LEN   32
 #define KEYS_SIGNATURE_LEN 64
 #define KEYS_PSEUDONYM_LEN 32
@@ -39,14 +45,18 @@ enum keys_use {
 
 struct keys;
 
-/* Reads a 32-byte key from a file that only its owner can read. */
+/* Reads one to KEYS_GENERATIONS keys from a file that only its owner can read. */
 int keys_open(const char *path, struct keys **out) BM_MUST_CHECK;
+/* Takes the generations that were added to the file. BM_EKEY where others were changed. */
+int keys_reload(struct keys *keys, const char *path) BM_MUST_CHECK;
+/* How many there are; the newest is one less. */
+unsigned keys_generations(const struct keys *keys);
 void keys_close(struct keys *keys);
 /* Adds the signing key, an Ed25519 seed of 32 bytes, from a file as keys_open reads it. */
 int keys_open_signing(struct keys *keys, const char *path) BM_MUST_CHECK;
 
-/* A value that changes with the key, to recognise a store made under another. */
-void keys_fingerprint(const struct keys *keys, uint8_t out[16]);
+/* A value that changes with the key, to recognise what was made under another. */
+void keys_fingerprint(const struct keys *keys, unsigned generation, uint8_t out[16]);
 
 /* HMAC-SHA256 of the parts, each preceded by its length, under the use's key. */
 int keys_pseudonym(const struct keys *keys, enum keys_use use, const struct bytes *parts, size_t n,
@@ -66,8 +76,11 @@ int keys_unseal(const struct keys *keys, enum keys_use use, struct bytes context
 int keys_sign(const struct keys *keys, struct bytes in,
 	      uint8_t out[KEYS_SIGNATURE_LEN]) BM_MUST_CHECK;
 
-/* len bytes of ChaCha20 key stream, the same for the same key, use and label. */
-int keys_stream(const struct keys *keys, enum keys_use use, uint64_t label, uint8_t *out,
+/*
+ * len bytes of ChaCha20 key stream for a rotation, the same for the same generation
+ * and label. BM_EKEY for a generation that there is not.
+ */
+int keys_stream(const struct keys *keys, unsigned generation, uint64_t label, uint8_t *out,
 		size_t len) BM_MUST_CHECK;
 
 #endif

@@ -85,7 +85,7 @@ static mode_t others_of(const struct stat *st)
 	return st->st_uid == 0 && geteuid() != 0 ? 037 : 077;
 }
 
-int file_read_secret(const char *path, uint8_t *out, size_t len)
+int file_read_secrets(const char *path, uint8_t *out, size_t len, size_t max, size_t *n)
 {
 	struct stat st;
 	int error = BM_EIO, fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -94,15 +94,24 @@ int file_read_secret(const char *path, uint8_t *out, size_t len)
 		return BM_EIO;
 	if (fstat(fd, &st))
 		goto out;
-	if (!S_ISREG(st.st_mode) || st.st_size != (off_t)len || (st.st_mode & others_of(&st))) {
+	*n = (size_t)st.st_size / len;
+	if (!S_ISREG(st.st_mode) || !*n || *n > max || st.st_size != (off_t)(*n * len) ||
+	    (st.st_mode & others_of(&st))) {
 		errno = st.st_mode & others_of(&st) ? EPERM : EINVAL;
 		error = BM_EINVAL;
 		goto out;
 	}
-	error = file_read_full(fd, out, len);
+	error = file_read_full(fd, out, *n * len);
 out:
 	close(fd);
 	return error;
+}
+
+int file_read_secret(const char *path, uint8_t *out, size_t len)
+{
+	size_t n;
+
+	return file_read_secrets(path, out, len, 1, &n);
 }
 
 int file_write_new(const char *path, const void *data, size_t len, unsigned mode)

@@ -165,6 +165,8 @@ int run_gallery_create(struct cli *cli);
 int run_gallery_list(struct cli *cli);
 int run_gallery_show(struct cli *cli);
 int run_gallery_delete(struct cli *cli);
+int run_key_rotate(struct cli *cli);
+int run_key_add(struct cli *cli);
 int run_cert_ca(struct cli *cli);
 int run_cert_server(struct cli *cli);
 int run_cert_endpoint(struct cli *cli);

@@ -21,21 +21,24 @@ static const struct method delete_method = {"/biomatch.v1.AdminService/DeleteGal
 
 static void print_galleries(Biomatch__V1__Gallery *const *galleries, size_t n)
 {
-	struct table *table = table_new(7);
+	struct table *table = table_new(9);
 
-	table_add(table, "gallery", "subjects", "encounters", "segments", "tail", "created",
-		  "model", NULL);
+	table_add(table, "gallery", "subjects", "encounters", "segments", "tail", "key",
+		  "to re-encode", "created", "model", NULL);
 	for (size_t i = 0; i < n; i++) {
 		const Biomatch__V1__Gallery *g = galleries[i];
 		char subjects[24], encounters[24], segments[24], tail[24], created[32];
+		char key[16], to_reencode[24];
 
 		snprintf(subjects, sizeof(subjects), "%" PRIu64, g->subjects);
 		snprintf(encounters, sizeof(encounters), "%" PRIu64, g->encounters);
 		snprintf(segments, sizeof(segments), "%" PRIu64, g->segments);
 		snprintf(tail, sizeof(tail), "%" PRIu64, g->tail_rows);
+		snprintf(key, sizeof(key), "%" PRIu32, g->key_generation);
+		snprintf(to_reencode, sizeof(to_reencode), "%" PRIu64, g->references_to_reencode);
 		time_format(g->created_at, created);
-		table_add(table, g->name, subjects, encounters, segments, tail, created, g->model,
-			  NULL);
+		table_add(table, g->name, subjects, encounters, segments, tail, key, to_reencode,
+			  created, g->model, NULL);
 	}
 	table_print(table);
 	table_free(table);

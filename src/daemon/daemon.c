@@ -65,8 +65,9 @@ static int fail_key(char message[DAEMON_MESSAGE_LEN], int error, const char *pat
 {
 	if (error == BM_EKEY)
 		snprintf(message, DAEMON_MESSAGE_LEN,
-			 "%s: the %s key must be a file of %d bytes that only its owner can read",
-			 path, key, KEYS_MASTER_LEN);
+			 "%s: the %s key must be a file of %d bytes%s that only its owner can read",
+			 path, key, KEYS_MASTER_LEN,
+			 strcmp(key, "store") ? "" : " for each generation");
 	return error && error != BM_EKEY ? fail(message, error, path) : error;
 }
 
@@ -368,8 +369,21 @@ static void reload_map_size(struct daemon *daemon, const char *config)
 	conf_close(conf);
 }
 
+/* Generations that were added to the key file; what is there stays. */
+static void reload_keys(struct daemon *daemon)
+{
+	int error = keys_reload(daemon->keys, daemon->conf->store.key);
+
+	if (error)
+		log_error("keys_refused", "reason=%s generations=%u", bm_error_reason(error),
+			  keys_generations(daemon->keys));
+	else
+		log_notice("keys_taken", "generations=%u", keys_generations(daemon->keys));
+}
+
 void daemon_reload(struct daemon *daemon, const char *config)
 {
+	reload_keys(daemon);
 	reload_map_size(daemon, config);
 	reload_policy(daemon);
 	reload_certificates(daemon);

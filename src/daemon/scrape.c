@@ -193,13 +193,15 @@ static void write_net(const struct ops *ops, FILE *out)
 struct galleries {
 	struct gallery_info list[MAX_GALLERIES + 1]; /* the last: all the others */
 	size_t n, total;
+	uint64_t old_rows; /* of all galleries, under a key that is to be left */
 };
 
-static void add_gallery(struct galleries *all, const struct gallery_info *info)
+static void add_gallery(struct galleries *all, const struct gallery_info *info, uint64_t old_rows)
 {
 	struct gallery_info *other = &all->list[MAX_GALLERIES];
 
 	all->total++;
+	all->old_rows += old_rows;
 	if (all->n < MAX_GALLERIES) {
 		all->list[all->n++] = *info;
 		return;
@@ -217,6 +219,7 @@ static int list_galleries(const struct ops *ops, struct galleries *all)
 	struct gallery_info page[PAGE];
 	struct gallery_snapshot *snapshot;
 	char after[GALLERY_NAME_MAX + 1] = "";
+	uint64_t old_rows;
 	size_t n = 0;
 	int error = gallery_snapshot_open(ops->store, &snapshot);
 
@@ -224,8 +227,11 @@ static int list_galleries(const struct ops *ops, struct galleries *all)
 		return error;
 	do {
 		error = gallery_list(snapshot, after, page, PAGE, &n);
-		for (size_t i = 0; !error && i < n; i++)
-			add_gallery(all, &page[i]);
+		for (size_t i = 0; !error && i < n; i++) {
+			error = gallery_rows_to_reencode(snapshot, &page[i], &old_rows);
+			if (!error)
+				add_gallery(all, &page[i], old_rows);
+		}
 		if (n)
 			strcpy(after, page[n - 1].name);
 	} while (!error && n == PAGE);
@@ -275,6 +281,8 @@ static void write_gallery_families(const struct galleries *all, FILE *out)
 		}
 	}
 	write_value(out, "biomatch_galleries", "gauge", "Galleries.", (double)all->total);
+	write_value(out, "biomatch_references_to_reencode", "gauge",
+		    "References that are still to be moved to another key.", (double)all->old_rows);
 }
 
 static void write_galleries(const struct ops *ops, FILE *out)

@@ -144,7 +144,8 @@ static int append_row(struct gallery_store *store, struct db_txn *txn,
 	if (change->replica)
 		memcpy(rotated, change->embedding, change->dim * sizeof(float));
 	else
-		error = rotation_apply(store, record->id, change->embedding, change->dim, rotated);
+		error = rotation_apply(store, record->id, row_generation(record->next_row),
+				       change->embedding, change->dim, rotated);
 	if (error)
 		return error;
 	memcpy(facts.subject, subject->pseudonym, KEYS_PSEUDONYM_LEN);
@@ -164,6 +165,7 @@ static int fits(const struct gallery_store *store, const struct gallery_record *
 	if (!replica)
 		return record_fits(store, record, change->dim);
 	return replica->dim == record->dim &&
+			       replica->generation == row_generation(record->next_row) &&
 			       !memcmp(replica->digest, record->digest, sizeof(record->digest))
 		       ? 0
 		       : BM_EDIVERGED;
@@ -303,6 +305,38 @@ static int change_subject(struct gallery_store *store, struct db_txn *txn,
 	return error ? error : txn->error;
 }
 
+/* One that moves already is brought to the end where it follows one that has come there. */
+static int end_reencoding(struct gallery_store *store, struct db_txn *txn,
+			  struct gallery_record *record, bool must_end)
+{
+	unsigned generation = row_generation(record->next_row);
+	int error = 0;
+
+	while (!error && row_generation(rows_first(txn, record)) != generation)
+		error = must_end ? reencode_step(store, txn, record) : BM_EREENCODING;
+	return error;
+}
+
+static int rotate(struct gallery_store *store, struct db_txn *txn,
+		  const struct gallery_change *change, struct gallery_outcome *outcome)
+{
+	const struct gallery_replica *replica = change->replica;
+	unsigned generation = replica ? replica->generation : keys_generations(store->keys) - 1;
+	struct gallery_record record;
+	int error = record_find(txn, change->gallery, &record);
+
+	if (!error)
+		error = end_reencoding(store, txn, &record, replica);
+	if (!error && generation <= row_generation(record.next_row))
+		error = replica ? BM_EDIVERGED : BM_EKEYNEWEST;
+	if (!error)
+		error = reencode_begin(store, txn, &record, generation);
+	if (error)
+		return error;
+	record_to_info(&record, &outcome->gallery);
+	return log_gallery(store, txn, change, &record);
+}
+
 /* Changes made here are for the daemon that leads. */
 static int may_change(const struct gallery_store *store, struct db_txn *txn)
 {
@@ -327,6 +361,8 @@ int gallery_apply(struct gallery_store *store, struct db_txn *txn,
 		return create(store, txn, change, outcome);
 	case GALLERY_DROP:
 		return drop(store, txn, change);
+	case GALLERY_ROTATE:
+		return rotate(store, txn, change, outcome);
 	default:
 		return change_subject(store, txn, change, outcome);
 	}

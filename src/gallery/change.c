@@ -8,6 +8,7 @@
 
 struct body_head {
 	uint32_t kind, gallery, dim, subject_len;
+	uint32_t generation, reserved; /* of the key that the gallery is under */
 	int64_t now_ms, captured_ms, expires_ms, enrolled_ms;
 	uint8_t pseudonym[KEYS_PSEUDONYM_LEN];
 	uint8_t digest[PACK_SHA256_LEN];
@@ -17,7 +18,7 @@ struct body_head {
 	/* subject id, of an encounter that was put; then its floats as they are stored */
 };
 
-_Static_assert(sizeof(struct body_head) == 432, "no padding in stored structs");
+_Static_assert(sizeof(struct body_head) == 440, "no padding in stored structs");
 _Static_assert(sizeof(struct body_head) + GALLERY_SUBJECT_MAX + PACK_MAX_DIM * sizeof(float) <=
 		       CHANGES_BODY_MAX,
 	       "every change can be logged");
@@ -33,6 +34,7 @@ static void fill_head(const struct logged *l, struct body_head *head)
 		.kind = change->kind,
 		.gallery = l->gallery->id,
 		.dim = l->gallery->dim,
+		.generation = row_generation(l->gallery->next_row),
 		.now_ms = change->now_ms,
 		.captured_ms = change->encounter.captured_ms,
 		.expires_ms = change->encounter.expires_ms,
@@ -100,7 +102,8 @@ static int parse_body(struct bytes body, struct parsed *out)
 	out->subject[head.subject_len] = '\0';
 	memcpy(out->stored, body.data + head.subject_len, template_len);
 	text_load(out->name, head.name, GALLERY_NAME_MAX);
-	out->replica = (struct gallery_replica){.gallery = head.gallery, .dim = head.dim};
+	out->replica = (struct gallery_replica){
+		.gallery = head.gallery, .dim = head.dim, .generation = head.generation};
 	memcpy(out->replica.pseudonym, head.pseudonym, KEYS_PSEUDONYM_LEN);
 	memcpy(out->replica.digest, head.digest, sizeof(head.digest));
 	text_load(out->replica.model, head.model, GALLERY_MODEL_MAX);

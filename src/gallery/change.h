@@ -10,6 +10,7 @@
 /* What a change that was made elsewhere brings along: what was decided there. */
 struct gallery_replica {
 	uint32_t gallery, dim;
+	unsigned generation; /* of the key that the gallery is under by then */
 	uint8_t pseudonym[KEYS_PSEUDONYM_LEN];
 	uint8_t digest[PACK_SHA256_LEN];
 	char model[GALLERY_MODEL_MAX + 1];

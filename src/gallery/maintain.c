@@ -24,7 +24,9 @@ static int maintain_gallery(struct gallery_store *store, struct db_txn *txn,
 	int error = 0;
 
 	*did = true;
-	if (gallery->tail_rows >= store->segment_rows) {
+	if (reencode_wanted(store, txn, gallery)) {
+		error = reencode_step(store, txn, gallery);
+	} else if (gallery->tail_rows >= store->segment_rows) {
 		error = segment_seal(txn, gallery, store->segment_rows);
 	} else if (gallery->dead_rows * 2 > store->segment_rows &&
 		   find_sparse(txn, gallery, &segment)) {

@@ -24,6 +24,7 @@ void record_to_info(const struct gallery_record *record, struct gallery_info *in
 		.segments = record->segments,
 		.tail_rows = record->tail_rows,
 		.next_row = record->next_row,
+		.key_generation = row_generation(record->next_row),
 	};
 	memcpy(info->digest, record->digest, sizeof(info->digest));
 	text_load(info->name, record->name, GALLERY_NAME_MAX);
@@ -33,7 +34,8 @@ void record_to_info(const struct gallery_record *record, struct gallery_info *in
 /* What rows and models need of a gallery's record. */
 static struct gallery_record record_of(const struct gallery_info *info)
 {
-	struct gallery_record record = {.id = info->id, .dim = info->dim};
+	struct gallery_record record = {
+		.id = info->id, .dim = info->dim, .next_row = info->next_row};
 
 	memcpy(record.digest, info->digest, sizeof(record.digest));
 	return record;
@@ -119,8 +121,29 @@ int gallery_subject(struct gallery_snapshot *snapshot, const struct gallery_info
 	return 0;
 }
 
+/* A probe, turned as the rows of one generation are. */
+struct turned {
+	const float *probe;
+	unsigned generation;
+	bool is_turned;
+	_Alignas(64) float floats[PACK_MAX_DIM];
+};
+
+static int turn(struct gallery_store *store, const struct gallery_record *record, uint64_t row,
+		struct turned *turned)
+{
+	unsigned generation = row_generation(row);
+
+	if (turned->is_turned && turned->generation == generation)
+		return 0;
+	turned->is_turned = true;
+	turned->generation = generation;
+	return rotation_apply(store, record->id, generation, turned->probe, record->dim,
+			      turned->floats);
+}
+
 static int verify_rows(struct gallery_snapshot *snapshot, const struct gallery_record *record,
-		       const struct subject *subject, const float *probe, int64_t now_ms,
+		       const struct subject *subject, struct turned *probe, int64_t now_ms,
 		       struct gallery_candidate *best, uint64_t *compared)
 {
 	for (uint16_t i = 0; i < subject->n; i++) {
@@ -131,12 +154,14 @@ static int verify_rows(struct gallery_snapshot *snapshot, const struct gallery_r
 
 		if (encounter->expires_ms <= now_ms)
 			continue;
-		error = row_read(&snapshot->txn, record, encounter->row, &row);
+		error = turn(snapshot->store, record, encounter->row, probe);
+		if (!error)
+			error = row_read(&snapshot->txn, record, encounter->row, &row);
 		if (!error && memcmp(row.facts.subject, subject->pseudonym, KEYS_PSEUDONYM_LEN))
 			error = BM_ECORRUPT;
 		if (error)
 			return error;
-		score = score_dot(row.floats, probe, record->dim);
+		score = score_dot(row.floats, probe->floats, record->dim);
 		if (!(*compared)++ || score > best->score) {
 			best->score = score;
 			text_load(best->encounter, encounter->id, GALLERY_ENCOUNTER_MAX);
@@ -149,7 +174,7 @@ int gallery_verify(struct gallery_snapshot *snapshot, const struct gallery_info 
 		   const char *subject, const float *probe, size_t dim, int64_t now_ms,
 		   struct gallery_candidate *best, uint64_t *compared)
 {
-	_Alignas(64) float rotated[PACK_MAX_DIM];
+	struct turned turned = {.probe = probe};
 	struct gallery_record record = record_of(gallery);
 	struct subject found;
 	int error = record_fits(snapshot->store, &record, dim);
@@ -159,13 +184,40 @@ int gallery_verify(struct gallery_snapshot *snapshot, const struct gallery_info 
 		return error;
 	error = find_subject(snapshot, gallery->id, subject, &found);
 	if (!error)
-		error = rotation_apply(snapshot->store, gallery->id, probe, dim, rotated);
+		error = turn(snapshot->store, &record, record.next_row, &turned);
 	if (!error)
-		error = verify_rows(snapshot, &record, &found, rotated, now_ms, best, compared);
+		error = verify_rows(snapshot, &record, &found, &turned, now_ms, best, compared);
 	if (!error)
 		strcpy(best->subject, subject);
-	bytes_wipe(rotated, dim * sizeof(float));
+	bytes_wipe(turned.floats, dim * sizeof(float));
 	return error;
+}
+
+int gallery_rows_to_reencode(struct gallery_snapshot *snapshot, const struct gallery_info *gallery,
+			     uint64_t *rows)
+{
+	const struct gallery_record record = record_of(gallery);
+	uint64_t from = rows_first(&snapshot->txn, &record),
+		 end = generation_first_row(gallery->key_generation);
+	struct record_key key = row_key(record.id, from);
+	struct segment segment;
+	struct db_cursor cursor;
+	struct bytes found, value;
+	bool more;
+
+	*rows = 0;
+	while (from < end && segment_at_or_after(&snapshot->txn, &record, from, &segment) &&
+	       segment.head.last_row < end) {
+		*rows += segment.head.live;
+		from = segment.head.last_row + 1;
+	}
+	db_cursor_open(&snapshot->txn, DB_TAIL, &cursor);
+	more = db_cursor_seek(&cursor, key_bytes(&key), &found, &value);
+	for (; more && key_in_gallery(found, record.id) && key_row(found) < end;
+	     more = db_cursor_next(&cursor, &found, &value))
+		++*rows;
+	db_cursor_close(&cursor);
+	return snapshot->txn.error;
 }
 
 void gallery_identify(struct gallery_snapshot *snapshot, const struct gallery_info *gallery,

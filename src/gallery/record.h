@@ -35,6 +35,24 @@
 /* Rows of a segment at most. */
 #define SEGMENT_ROWS 4096
 
+/*
+ * The highest bits of a row's number are the generation of the key under which its
+ * template is rotated. So a gallery that moves to another generation goes on with
+ * numbers that begin there, and what is below them is still to be moved.
+ */
+#define GENERATION_SHIFT 48
+
+static inline unsigned row_generation(uint64_t row)
+{
+	return (unsigned)(row >> GENERATION_SHIFT);
+}
+
+/* The first row number of a generation. */
+static inline uint64_t generation_first_row(unsigned generation)
+{
+	return (uint64_t)generation << GENERATION_SHIFT | 1;
+}
+
 struct store_record {
 	uint64_t sum;
 	uint32_t version;

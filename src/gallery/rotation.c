@@ -8,6 +8,7 @@
 struct rotation {
 	struct rotation *next;
 	uint32_t gallery;
+	unsigned generation; /* of the key that it is made from */
 	size_t dim;
 	float matrix[];
 };
@@ -55,8 +56,8 @@ static void orthonormalise(double *m, size_t dim)
 	}
 }
 
-static int rotation_make(const struct gallery_store *store, uint32_t gallery, size_t dim,
-			 struct rotation **out)
+static int rotation_make(const struct gallery_store *store, uint32_t gallery, unsigned generation,
+			 size_t dim, struct rotation **out)
 {
 	size_t n = dim * dim;
 	struct rotation *rotation = malloc(sizeof(*rotation) + n * sizeof(float));
@@ -66,7 +67,7 @@ static int rotation_make(const struct gallery_store *store, uint32_t gallery, si
 
 	if (!rotation || !stream || !m)
 		goto out;
-	error = keys_stream(store->keys, KEYS_ROTATION, gallery, (uint8_t *)stream,
+	error = keys_stream(store->keys, generation, gallery, (uint8_t *)stream,
 			    n * sizeof(*stream));
 	if (error)
 		goto out;
@@ -75,6 +76,7 @@ static int rotation_make(const struct gallery_store *store, uint32_t gallery, si
 	for (size_t i = 0; i < n; i++)
 		rotation->matrix[i] = (float)m[i];
 	rotation->gallery = gallery;
+	rotation->generation = generation;
 	rotation->dim = dim;
 	*out = rotation;
 	rotation = NULL;
@@ -90,19 +92,19 @@ out:
 }
 
 /* Rotations are never changed or taken out while the store is open. */
-static int rotation_find(struct gallery_store *store, uint32_t gallery, size_t dim,
-			 const struct rotation **out)
+static int rotation_find(struct gallery_store *store, uint32_t gallery, unsigned generation,
+			 size_t dim, const struct rotation **out)
 {
 	struct rotation *rotation;
 	int error = 0;
 
 	pthread_mutex_lock(&store->lock);
 	for (rotation = store->rotations; rotation; rotation = rotation->next) {
-		if (rotation->gallery == gallery)
+		if (rotation->gallery == gallery && rotation->generation == generation)
 			break;
 	}
 	if (!rotation) {
-		error = rotation_make(store, gallery, dim, &rotation);
+		error = rotation_make(store, gallery, generation, dim, &rotation);
 		if (!error) {
 			rotation->next = store->rotations;
 			store->rotations = rotation;
@@ -113,22 +115,44 @@ static int rotation_find(struct gallery_store *store, uint32_t gallery, size_t d
 	return error;
 }
 
-int rotation_prepare(struct gallery_store *store, uint32_t gallery, size_t dim)
+int rotation_prepare(struct gallery_store *store, uint32_t gallery, unsigned generation, size_t dim)
 {
 	const struct rotation *rotation;
 
-	return rotation_find(store, gallery, dim, &rotation);
+	return rotation_find(store, gallery, generation, dim, &rotation);
 }
 
-int rotation_apply(struct gallery_store *store, uint32_t gallery, const float *in, size_t dim,
-		   float *out)
+int rotation_turn(struct gallery_store *store, uint32_t gallery, unsigned from, unsigned to,
+		  const float *in, size_t dim, float *out)
+{
+	const struct rotation *old, *new;
+	_Alignas(64) float plain[PACK_MAX_DIM] = {0};
+	int error = rotation_find(store, gallery, from, dim, &old);
+
+	if (!error)
+		error = rotation_find(store, gallery, to, dim, &new);
+	if (error)
+		return error;
+	/* The inverse of a rotation is its transpose. */
+	for (size_t i = 0; i < dim; i++) {
+		for (size_t j = 0; j < dim; j++)
+			plain[j] += old->matrix[i * dim + j] * in[i];
+	}
+	for (size_t i = 0; i < dim; i++)
+		out[i] = score_dot(new->matrix + i *dim, plain, dim);
+	bytes_wipe(plain, dim * sizeof(float));
+	return 0;
+}
+
+int rotation_apply(struct gallery_store *store, uint32_t gallery, unsigned generation,
+		   const float *in, size_t dim, float *out)
 {
 	const struct rotation *rotation;
 	int error;
 
 	if (!(fabsf(score_dot(in, in, dim) - 1) < 1e-5f))
 		return BM_EINVAL;
-	error = rotation_find(store, gallery, dim, &rotation);
+	error = rotation_find(store, gallery, generation, dim, &rotation);
 	if (error)
 		return error;
 	for (size_t i = 0; i < dim; i++)

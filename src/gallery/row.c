@@ -90,6 +90,24 @@ int row_read(struct db_txn *txn, const struct gallery_record *gallery, uint64_t 
 	return error ? error : row_verify(&out->facts, out->floats, gallery->dim);
 }
 
+uint64_t rows_first(struct db_txn *txn, const struct gallery_record *gallery)
+{
+	struct record_key key = row_key(gallery->id, 0);
+	uint64_t first = gallery->next_row;
+	struct segment segment;
+	struct db_cursor cursor;
+	struct bytes found, value;
+
+	db_cursor_open(txn, DB_TAIL, &cursor);
+	if (db_cursor_seek(&cursor, key_bytes(&key), &found, &value) &&
+	    key_in_gallery(found, gallery->id))
+		first = key_row(found);
+	db_cursor_close(&cursor);
+	if (segment_at_or_after(txn, gallery, 0, &segment) && segment.head.first_row < first)
+		first = segment.head.first_row;
+	return first;
+}
+
 void row_append(struct db_txn *txn, struct gallery_record *gallery, struct row_facts *facts,
 		const float *floats)
 {
@@ -118,7 +136,7 @@ static uint8_t *rewrite(struct db_txn *txn, struct record_key key, size_t min)
 	}
 	/* The old bytes stay readable: LMDB reuses no page within a transaction. */
 	value = db_reserve(txn, DB_SEGMENTS, key_bytes(&key), old.len);
-	return value ? memmove(value, old.data, old.len) : NULL;
+	return value && value != old.data ? memmove(value, old.data, old.len) : value;
 }
 
 /* No copy stays: neither the template nor its codes nor whose it was. */

@@ -13,23 +13,16 @@ static uint64_t draw(uint64_t *state)
 	return z ^ (z >> 31);
 }
 
-/* Rows are drawn from here on; those of deleted subjects below are mostly gone. */
+/*
+ * Rows are drawn from here on; those of deleted subjects below are mostly gone. While
+ * a gallery is re-encoded, the rows that have been moved stand for all.
+ */
 static uint64_t first_row(struct db_txn *txn, const struct gallery_record *gallery)
 {
-	struct record_key key = row_key(gallery->id, 0);
-	uint64_t first = gallery->next_row;
-	struct segment segment;
-	struct db_cursor cursor;
-	struct bytes found, value;
+	uint64_t first = rows_first(txn, gallery);
+	uint64_t start = generation_first_row(row_generation(gallery->next_row));
 
-	db_cursor_open(txn, DB_TAIL, &cursor);
-	if (db_cursor_seek(&cursor, key_bytes(&key), &found, &value) &&
-	    key_in_gallery(found, gallery->id))
-		first = key_row(found);
-	db_cursor_close(&cursor);
-	if (segment_at_or_after(txn, gallery, 0, &segment) && segment.head.first_row < first)
-		first = segment.head.first_row;
-	return first;
+	return first < start ? start : first;
 }
 
 /* A row of the first segment at or above the one drawn: gaps between segments are few. */
@@ -118,7 +111,8 @@ int gallery_sample(struct gallery_snapshot *snapshot, const struct gallery_info 
 	if (!error)
 		error = subject_pseudonym(snapshot->store, record.id, other_than, subject);
 	if (!error)
-		error = rotation_apply(snapshot->store, record.id, probe, dim, rotated);
+		error = rotation_apply(snapshot->store, record.id, row_generation(record.next_row),
+				       probe, dim, rotated);
 	if (error)
 		return error;
 	*n = score_drawn(snapshot, &record, subject, rotated, seed, scores, max);

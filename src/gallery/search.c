@@ -11,8 +11,9 @@ _Static_assert(GALLERY_MAX_SEARCHES <= CODE_MAX_PROBES, "a scan takes every sear
 /* One search of a pass: what it asks for, turned into what rows hold. */
 struct seek {
 	struct gallery_search *search;
-	float *probe; /* rotated */
-	struct code_probe *coded;
+	/* Rotated as the newest rows are, and as the oldest. */
+	float *probes[2];
+	struct code_probe *coded[2];
 	uint64_t *types, *sites;
 	uint8_t (*subjects)[KEYS_PSEUDONYM_LEN];
 	uint8_t other_than[KEYS_PSEUDONYM_LEN];
@@ -28,6 +29,8 @@ struct pass {
 	const struct db_txn *view; /* the state of the store that all search */
 	struct seek *seeks[GALLERY_MAX_SEARCHES];
 	size_t m;
+	/* Of the key under which rows are; two while the gallery is re-encoded. */
+	unsigned generations[2];
 	uint64_t first_row;   /* that any of them asks for */
 	pthread_mutex_t lock; /* all below */
 	struct db_txn *txn;   /* view, for the thread that comes first */
@@ -88,12 +91,18 @@ static bool wanted(const struct seek *seek, const struct row_facts *facts)
 	       facts->captured_ms < filter->captured_before_ms;
 }
 
+/* Which of a seek's probes is like this row. */
+static size_t turn_of(const struct pass *pass, uint64_t row)
+{
+	return row_generation(row) != pass->generations[0];
+}
+
 /* A row whose score is known. */
 static int consider(struct scan *scan, size_t i, const struct row_facts *facts, const float *floats)
 {
 	size_t dim = scan->pass->gallery->dim;
-	struct hit hit = {.score = score_dot(floats, scan->seeks[i]->probe, dim),
-			  .row = facts->row};
+	const float *probe = scan->seeks[i]->probes[turn_of(scan->pass, facts->row)];
+	struct hit hit = {.score = score_dot(floats, probe, dim), .row = facts->row};
 	int error;
 
 	if (!hits_want(&scan->best[i], hit.score, hit.row))
@@ -157,6 +166,8 @@ static int scan_segment(struct scan *scan)
 		return scan->txn->error;
 	for (size_t i = 0; i < scan->m; i++) {
 		scan->queries[i].bar = hits_bar(&scan->best[i]);
+		scan->queries[i].probe =
+			scan->seeks[i]->coded[turn_of(scan->pass, segment->head.last_row)];
 		if (!coded)
 			take_all_rows(&scan->queries[i], segment);
 	}
@@ -261,7 +272,6 @@ static struct scan *new_scan(struct pass *pass)
 
 		scan->seeks[i] = seek;
 		scan->queries[i] = (struct code_query){
-			.probe = seek->coded,
 			.mode = seek->search->fast ? CODE_FAST : CODE_CERTIFIED,
 			.rows = rows,
 		};
@@ -411,29 +421,51 @@ static int finish(const struct pass *pass, struct db_txn *txn, struct seek *seek
 	return error;
 }
 
-static int prepare(struct pass *pass, struct seek *seek)
+static int turn_probe(const struct pass *pass, struct seek *seek, size_t i)
 {
 	const struct gallery_search *search = seek->search;
 	size_t dim = pass->gallery->dim;
+	int error;
+
+	seek->probes[i] = arena_alloc(search->arena, dim * sizeof(float));
+	seek->coded[i] = arena_alloc(search->arena, sizeof(*seek->coded[i]));
+	if (!seek->probes[i] || !seek->coded[i])
+		return BM_ENOMEM;
+	error = rotation_apply(pass->store, pass->gallery->id, pass->generations[i], search->probe,
+			       dim, seek->probes[i]);
+	if (!error)
+		code_probe_init(seek->coded[i], seek->probes[i], dim);
+	return error;
+}
+
+static int turn_probes(const struct pass *pass, struct seek *seek)
+{
+	int error = turn_probe(pass, seek, 0);
+
+	seek->probes[1] = seek->probes[0];
+	seek->coded[1] = seek->coded[0];
+	if (!error && pass->generations[1] != pass->generations[0])
+		error = turn_probe(pass, seek, 1);
+	return error;
+}
+
+static int prepare(struct pass *pass, struct seek *seek)
+{
+	const struct gallery_search *search = seek->search;
 	int error = record_fits(pass->store, pass->gallery, search->dim);
 
 	assert(search->max_candidates >= 1 && search->max_candidates <= GALLERY_MAX_CANDIDATES);
 	if (error)
 		return error;
-	seek->probe = arena_alloc(search->arena, dim * sizeof(*seek->probe));
-	seek->coded = arena_alloc(search->arena, sizeof(*seek->coded));
 	seek->best = (struct hits){
 		.list = arena_alloc(search->arena, search->max_candidates * sizeof(struct hit)),
 		.max = search->max_candidates,
 		.threshold = search->threshold,
 	};
-	if (!seek->probe || !seek->coded || !seek->best.list)
+	if (!seek->best.list)
 		return BM_ENOMEM;
-	error = rotation_apply(pass->store, pass->gallery->id, search->probe, dim, seek->probe);
-	if (error)
-		return error;
-	code_probe_init(seek->coded, seek->probe, dim);
-	return prepare_filter(pass, seek);
+	error = turn_probes(pass, seek);
+	return error ? error : prepare_filter(pass, seek);
 }
 
 /* Takes a search into the pass, unless it cannot be made. */
@@ -465,6 +497,8 @@ void search_rows(struct gallery_store *store, struct db_txn *txn,
 			    .first_row = UINT64_MAX};
 
 	assert(m > 0 && m <= GALLERY_MAX_SEARCHES);
+	pass.generations[0] = row_generation(gallery->next_row);
+	pass.generations[1] = row_generation(rows_first(txn, gallery));
 	for (size_t i = 0; i < m; i++)
 		add(&pass, searches[i]);
 	pass.next_row = pass.first_row;

@@ -291,16 +291,23 @@ static int renumber(struct gallery_store *store, struct db_txn *txn, uint32_t ga
 	return BM_ECORRUPT;
 }
 
-static int move_row(struct gallery_store *store, struct db_txn *txn, struct gallery_record *gallery,
-		    uint64_t row, float *buffer)
+int row_move(struct gallery_store *store, struct db_txn *txn, struct gallery_record *gallery,
+	     uint64_t row)
 {
+	unsigned old = row_generation(row), new = row_generation(gallery->next_row);
+	_Alignas(64) float floats[PACK_MAX_DIM];
 	struct row from;
 	int error = row_read(txn, gallery, row, &from);
 
+	if (!error && old != new)
+		error = rotation_turn(store, gallery->id, old, new, from.floats, gallery->dim,
+				      floats);
+	else if (!error)
+		memcpy(floats, from.floats, gallery->dim * sizeof(float));
 	if (error)
 		return error;
-	memcpy(buffer, from.floats, gallery->dim * sizeof(float));
-	row_append(txn, gallery, &from.facts, buffer);
+	row_append(txn, gallery, &from.facts, floats);
+	bytes_wipe(floats, gallery->dim * sizeof(float));
 	return txn->error
 		       ? txn->error
 		       : renumber(store, txn, gallery->id, from.facts.subject, row, from.facts.row);
@@ -319,14 +326,19 @@ static void drop_segment(struct db_txn *txn, uint32_t gallery, uint64_t last_row
 	db_cursor_close(&cursor);
 }
 
+void segment_drop(struct db_txn *txn, struct gallery_record *gallery, const struct segment *segment)
+{
+	drop_segment(txn, gallery->id, segment->head.last_row);
+	gallery->segments--;
+	gallery->dead_rows -= segment->head.rows - segment->head.live;
+}
+
 int segment_empty(struct gallery_store *store, struct db_txn *txn, struct gallery_record *gallery,
 		  const struct segment *segment)
 {
 	uint32_t n = 0, rows = segment->head.rows, live = segment->head.live;
-	uint64_t last_row = segment->head.last_row;
 	uint64_t *moved = malloc((live + 1) * sizeof(*moved));
-	float *buffer = malloc(gallery->dim * sizeof(*buffer));
-	int error = moved && buffer ? 0 : BM_ENOMEM;
+	int error = moved ? 0 : BM_ENOMEM;
 
 	/* The segment's values may move with the first write: note the rows first. */
 	for (uint32_t i = 0; !error && i < rows && n < live; i++) {
@@ -334,16 +346,11 @@ int segment_empty(struct gallery_store *store, struct db_txn *txn, struct galler
 			moved[n++] = segment->facts[i].row;
 	}
 	for (uint32_t i = 0; !error && i < n; i++)
-		error = move_row(store, txn, gallery, moved[i], buffer);
+		error = row_move(store, txn, gallery, moved[i]);
 	if (!error) {
-		drop_segment(txn, gallery->id, last_row);
-		gallery->segments--;
-		gallery->dead_rows -= rows - live;
+		segment_drop(txn, gallery, segment);
 		error = txn->error;
 	}
-	if (buffer)
-		bytes_wipe(buffer, gallery->dim * sizeof(*buffer));
-	free(buffer);
 	free(moved);
 	return error;
 }

@@ -23,7 +23,7 @@ static int check_store(struct gallery_store *store, struct bytes value, uint32_t
 	if (record.version > STORE_VERSION || record.version < STORE_VERSION_OLD)
 		return record.version > STORE_VERSION ? BM_ESTORENEW : BM_ESTOREVER;
 	*version = record.version;
-	keys_fingerprint(store->keys, fingerprint);
+	keys_fingerprint(store->keys, 0, fingerprint);
 	return memcmp(fingerprint, record.key_fingerprint, sizeof(fingerprint)) ? BM_EKEY : 0;
 }
 
@@ -46,7 +46,7 @@ static int make_store(struct gallery_store *store)
 
 	if (error)
 		return error;
-	keys_fingerprint(store->keys, record.key_fingerprint);
+	keys_fingerprint(store->keys, 0, record.key_fingerprint);
 	record.sum = record_sum(&record, sizeof(record));
 	db_put(&txn, DB_META, store_key(),
 	       (struct bytes){(const uint8_t *)&record, sizeof(record)});
@@ -99,12 +99,32 @@ static int open_store(struct gallery_store *store)
 	return error ? error : make_store(store);
 }
 
+static int prepare_rotation(struct gallery_store *store, struct gallery_snapshot *snapshot,
+			    const char *name)
+{
+	struct gallery_record gallery;
+	unsigned oldest, newest;
+	int error = record_find(&snapshot->txn, name, &gallery);
+
+	if (!error)
+		error = reencode_check_keys(store, &snapshot->txn, &gallery);
+	if (error || !gallery.encounters)
+		return error;
+	oldest = row_generation(rows_first(&snapshot->txn, &gallery));
+	newest = row_generation(gallery.next_row);
+	error = rotation_prepare(store, gallery.id, newest, gallery.dim);
+	if (!error && oldest != newest)
+		error = rotation_prepare(store, gallery.id, oldest, gallery.dim);
+	return error;
+}
+
 /*
  * Before the first call, since making a rotation takes as long as a hundred searches.
- * A gallery that holds nothing yet gets its own with its first encounter.
- * Whoever asks for a gallery that cannot be read is told then.
+ * A gallery that holds nothing yet gets its own with its first encounter. BM_EKEY
+ * where a gallery is under a key that is not there; whoever asks for one that cannot
+ * be read is told then.
  */
-static void prepare_rotations(struct gallery_store *store)
+static int prepare_rotations(struct gallery_store *store)
 {
 	struct gallery_info gallery = {0};
 	struct gallery_snapshot *snapshot;
@@ -112,13 +132,14 @@ static void prepare_rotations(struct gallery_store *store)
 	int error = gallery_snapshot_open(store, &snapshot);
 
 	if (error)
-		return;
+		return error;
 	while (!error && n) {
 		error = gallery_list(snapshot, gallery.name, &gallery, 1, &n);
-		if (!error && n && gallery.encounters)
-			error = rotation_prepare(store, gallery.id, gallery.dim);
+		if (!error && n)
+			error = prepare_rotation(store, snapshot, gallery.name);
 	}
 	gallery_snapshot_close(snapshot);
+	return error == BM_EKEY || error == BM_ENOMEM ? error : 0;
 }
 
 int gallery_store_open(struct db *db, const struct keys *keys, const struct pack *pack,
@@ -135,11 +156,12 @@ int gallery_store_open(struct db *db, const struct keys *keys, const struct pack
 	store->segment_rows = SEGMENT_ROWS;
 	pthread_mutex_init(&store->lock, NULL);
 	error = open_store(store);
+	if (!error)
+		error = prepare_rotations(store);
 	if (error) {
 		gallery_store_close(store);
 		return error;
 	}
-	prepare_rotations(store);
 	*out = store;
 	return 0;
 }

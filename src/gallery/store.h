@@ -28,14 +28,18 @@ struct gallery_snapshot {
 
 /*
  * Applies the gallery's keyed rotation: out = M in, with M orthonormal, dim x
- * dim, made from the store key and the gallery's id. Made at first use (dim^3
+ * dim, made from a generation of the store key and the gallery's id. Made at first use (dim^3
  * multiplications) and kept. BM_EINVAL when in is not of unit length: bounds and
  * thresholds count on it, and what is not a number would never match.
  */
-int rotation_apply(struct gallery_store *store, uint32_t gallery, const float *in, size_t dim,
-		   float *out) BM_MUST_CHECK;
+int rotation_apply(struct gallery_store *store, uint32_t gallery, unsigned generation,
+		   const float *in, size_t dim, float *out) BM_MUST_CHECK;
+/* Turns what one generation's rotation made into what another's would have made of the same. */
+int rotation_turn(struct gallery_store *store, uint32_t gallery, unsigned from, unsigned to,
+		  const float *in, size_t dim, float *out) BM_MUST_CHECK;
 /* Makes the rotation now, so that nobody has to wait for it later. */
-int rotation_prepare(struct gallery_store *store, uint32_t gallery, size_t dim) BM_MUST_CHECK;
+int rotation_prepare(struct gallery_store *store, uint32_t gallery, unsigned generation,
+		     size_t dim) BM_MUST_CHECK;
 void rotations_free(struct gallery_store *store);
 
 /* Reads a gallery's record. BM_ENOGALLERY. */
@@ -89,6 +93,8 @@ int facts_verify(const struct row_facts *facts) BM_MUST_CHECK;
 /* The two checksums of a row. */
 int row_verify(const struct row_facts *facts, const float *floats, size_t dim) BM_MUST_CHECK;
 void row_seal(struct row_facts *facts, const float *floats, size_t dim);
+/* The number of the oldest row; the next one's where there is none. */
+uint64_t rows_first(struct db_txn *txn, const struct gallery_record *gallery);
 /* Adds a tail row; facts->row is set from the gallery, whose counters are kept. */
 void row_append(struct db_txn *txn, struct gallery_record *gallery, struct row_facts *facts,
 		const float *floats);
@@ -122,11 +128,30 @@ const float *segment_part(struct db_txn *txn, const struct gallery_record *galle
 			  const struct segment *segment, uint32_t part);
 /* Writes the first rows of the tail as a segment. */
 int segment_seal(struct db_txn *txn, struct gallery_record *gallery, uint32_t rows) BM_MUST_CHECK;
+/* Moves a row to the tail, under the key that rows get there; the old one is left. */
+int row_move(struct gallery_store *store, struct db_txn *txn, struct gallery_record *gallery,
+	     uint64_t row) BM_MUST_CHECK;
+/* Removes a segment, whose live rows have been moved. */
+void segment_drop(struct db_txn *txn, struct gallery_record *gallery,
+		  const struct segment *segment);
 /* Moves the rows of a segment to the tail and drops it. */
 int segment_empty(struct gallery_store *store, struct db_txn *txn, struct gallery_record *gallery,
 		  const struct segment *segment) BM_MUST_CHECK;
 /* Removes every segment of a gallery that has no subjects. */
 void segments_drop(struct db_txn *txn, const struct gallery_record *gallery);
+
+/* Begins to move a gallery to a generation of the key. */
+int reencode_begin(struct gallery_store *store, struct db_txn *txn, struct gallery_record *gallery,
+		   unsigned generation) BM_MUST_CHECK;
+/* Whether rows of an older generation are left, and there is room for them in the tail. */
+bool reencode_wanted(const struct gallery_store *store, struct db_txn *txn,
+		     const struct gallery_record *gallery);
+/* Moves a few of them. */
+int reencode_step(struct gallery_store *store, struct db_txn *txn,
+		  struct gallery_record *gallery) BM_MUST_CHECK;
+/* BM_EKEY unless the key file has the generations that the gallery is under. */
+int reencode_check_keys(struct gallery_store *store, struct db_txn *txn,
+			const struct gallery_record *gallery) BM_MUST_CHECK;
 
 /* gallery_identify over any transaction. */
 void search_rows(struct gallery_store *store, struct db_txn *txn,

@@ -6,6 +6,7 @@
 #include <openssl/kdf.h>
 #include <openssl/params.h>
 #include <openssl/rand.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -18,11 +19,18 @@
 #define NONCE_LEN 12
 #define TAG_LEN   16
 
-/* One key for each use and end; the fingerprint's is the last. */
+/* What is derived of a generation's key for rotations; its fingerprint. */
+struct generation {
+	uint8_t rotation[KEY_LEN];
+	uint8_t fingerprint[16];
+};
+
+/* One key for each use and end. */
 struct keys {
 	uint8_t hmac[KEYS_USES][KEY_LEN];
 	uint8_t aead[KEYS_USES][KEY_LEN];
-	uint8_t fingerprint[16];
+	struct generation generations[KEYS_GENERATIONS];
+	atomic_uint n_generations; /* grows behind what it counts */
 	uint8_t signing[KEYS_SIGNING_LEN];
 	bool can_sign;
 };
@@ -48,9 +56,16 @@ static int derive(const uint8_t master[KEYS_MASTER_LEN], const char *end, int us
 	return ok ? 0 : BM_ENOMEM;
 }
 
-static int derive_all(const uint8_t master[KEYS_MASTER_LEN], struct keys *keys)
+static int derive_generation(const uint8_t master[KEYS_MASTER_LEN], struct generation *out)
 {
-	int error = derive(master, "fingerprint", 0, keys->fingerprint, sizeof(keys->fingerprint));
+	int error = derive(master, "fingerprint", 0, out->fingerprint, sizeof(out->fingerprint));
+
+	return error ? error : derive(master, "hmac", KEYS_ROTATION, out->rotation, KEY_LEN);
+}
+
+static int derive_uses(const uint8_t master[KEYS_MASTER_LEN], struct keys *keys)
+{
+	int error = 0;
 
 	for (int use = 0; !error && use < KEYS_USES; use++) {
 		error = derive(master, "hmac", use, keys->hmac[use], KEY_LEN);
@@ -67,32 +82,84 @@ static size_t mapped_len(void)
 	return (sizeof(struct keys) + page - 1) / page * page;
 }
 
+/* A file of keys as it was read; wiped by whoever has it. */
+struct masters {
+	uint8_t keys[KEYS_GENERATIONS][KEYS_MASTER_LEN];
+	size_t n;
+};
+
+/* Adds the generations that are new; those that are known must be the same. */
+static int take_generations(struct keys *keys, const struct masters *masters)
+{
+	unsigned known = keys_generations(keys);
+	int error = masters->n < known ? BM_EKEY : 0;
+
+	for (unsigned i = 0; !error && i < masters->n; i++) {
+		struct generation made;
+
+		error = derive_generation(masters->keys[i], &made);
+		if (!error && i >= known)
+			keys->generations[i] = made;
+		else if (!error && memcmp(&made, &keys->generations[i], sizeof(made)))
+			error = BM_EKEY;
+		bytes_wipe(&made, sizeof(made));
+	}
+	if (!error)
+		atomic_store(&keys->n_generations, (unsigned)masters->n);
+	return error;
+}
+
+static int read_masters(const char *path, struct masters *out)
+{
+	return file_read_secrets(path, out->keys[0], KEYS_MASTER_LEN, KEYS_GENERATIONS, &out->n)
+		       ? BM_EKEY
+		       : 0;
+}
+
+int keys_reload(struct keys *keys, const char *path)
+{
+	struct masters masters;
+	int error = read_masters(path, &masters);
+
+	if (!error)
+		error = take_generations(keys, &masters);
+	bytes_wipe(&masters, sizeof(masters));
+	return error;
+}
+
+unsigned keys_generations(const struct keys *keys)
+{
+	return atomic_load(&keys->n_generations);
+}
+
 int keys_open(const char *path, struct keys **out)
 {
-	uint8_t master[KEYS_MASTER_LEN];
+	struct masters masters;
 	struct keys *keys;
-	int error = file_read_secret(path, master, sizeof(master));
+	int error = read_masters(path, &masters);
 
 	if (error)
-		return BM_EKEY;
+		goto out;
 	keys = mmap(NULL, mapped_len(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (keys == MAP_FAILED) {
-		bytes_wipe(master, sizeof(master));
-		return BM_ENOMEM;
+		error = BM_ENOMEM;
+		goto out;
 	}
 	/* Without the right to lock, the key may reach swap: say so, go on. */
 	if (mlock(keys, mapped_len()))
 		log_warning("key_not_locked", "hint=%s", "raise LimitMEMLOCK");
 	if (madvise(keys, mapped_len(), MADV_DONTDUMP))
 		log_warning("key_in_core_dumps", NULL);
-	error = derive_all(master, keys);
-	bytes_wipe(master, sizeof(master));
-	if (error) {
+	error = derive_uses(masters.keys[0], keys);
+	if (!error)
+		error = take_generations(keys, &masters);
+	if (error)
 		keys_close(keys);
-		return error;
-	}
-	*out = keys;
-	return 0;
+	else
+		*out = keys;
+out:
+	bytes_wipe(&masters, sizeof(masters));
+	return error;
 }
 
 void keys_close(struct keys *keys)
@@ -130,13 +197,13 @@ int keys_sign(const struct keys *keys, struct bytes in, uint8_t out[KEYS_SIGNATU
 	return ok ? 0 : BM_ENOMEM;
 }
 
-void keys_fingerprint(const struct keys *keys, uint8_t out[16])
+void keys_fingerprint(const struct keys *keys, unsigned generation, uint8_t out[16])
 {
-	memcpy(out, keys->fingerprint, sizeof(keys->fingerprint));
+	memcpy(out, keys->generations[generation].fingerprint, 16);
 }
 
-int keys_pseudonym(const struct keys *keys, enum keys_use use, const struct bytes *parts, size_t n,
-		   uint8_t out[KEYS_PSEUDONYM_LEN])
+static int hmac(const uint8_t key[KEY_LEN], const struct bytes *parts, size_t n,
+		uint8_t out[KEYS_PSEUDONYM_LEN])
 {
 	EVP_MAC *mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
 	EVP_MAC_CTX *ctx = mac ? EVP_MAC_CTX_new(mac) : NULL;
@@ -145,7 +212,7 @@ int keys_pseudonym(const struct keys *keys, enum keys_use use, const struct byte
 		OSSL_PARAM_construct_end(),
 	};
 	size_t len;
-	int ok = ctx && EVP_MAC_init(ctx, keys->hmac[use], KEY_LEN, params);
+	int ok = ctx && EVP_MAC_init(ctx, key, KEY_LEN, params);
 
 	for (size_t i = 0; ok && i < n; i++) {
 		uint8_t prefix[8];
@@ -158,6 +225,12 @@ int keys_pseudonym(const struct keys *keys, enum keys_use use, const struct byte
 	EVP_MAC_CTX_free(ctx);
 	EVP_MAC_free(mac);
 	return ok ? 0 : BM_ENOMEM;
+}
+
+int keys_pseudonym(const struct keys *keys, enum keys_use use, const struct bytes *parts, size_t n,
+		   uint8_t out[KEYS_PSEUDONYM_LEN])
+{
+	return hmac(keys->hmac[use], parts, n, out);
 }
 
 static int seal(EVP_CIPHER_CTX *ctx, const uint8_t *key, struct bytes context, struct bytes in,
@@ -219,16 +292,20 @@ int keys_unseal(const struct keys *keys, enum keys_use use, struct bytes context
 	return error;
 }
 
-int keys_stream(const struct keys *keys, enum keys_use use, uint64_t label, uint8_t *out,
+int keys_stream(const struct keys *keys, unsigned generation, uint64_t label, uint8_t *out,
 		size_t len)
 {
 	uint8_t seed[KEYS_PSEUDONYM_LEN], input[8], iv[16] = {0};
 	struct bytes part = {input, sizeof(input)};
-	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+	EVP_CIPHER_CTX *ctx;
 	int n, ok, error = BM_ENOMEM;
 
+	if (generation >= keys_generations(keys))
+		return BM_EKEY;
+	ctx = EVP_CIPHER_CTX_new();
 	bytes_put_be64(input, label);
-	if (ctx && len <= INT32_MAX && !keys_pseudonym(keys, use, &part, 1, seed)) {
+	if (ctx && len <= INT32_MAX &&
+	    !hmac(keys->generations[generation].rotation, &part, 1, seed)) {
 		memset(out, 0, len);
 		ok = EVP_EncryptInit_ex(ctx, EVP_chacha20(), NULL, seed, iv) &&
 		     EVP_EncryptUpdate(ctx, out, &n, out, (int)len);

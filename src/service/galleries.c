@@ -35,7 +35,17 @@ static Biomatch__V1__Gallery *gallery_to_wire(struct service_call *call,
 	to->encounters = from->encounters;
 	to->segments = from->segments;
 	to->tail_rows = from->tail_rows;
+	to->key_generation = from->key_generation + 1;
 	return to->name && to->model && to->created_at ? to : NULL;
+}
+
+/* The same, with how far it is on its way to another key. */
+static int gallery_told(struct service_call *call, struct gallery_snapshot *snapshot,
+			const struct gallery_info *from, Biomatch__V1__Gallery **out)
+{
+	*out = gallery_to_wire(call, from);
+	return *out ? gallery_rows_to_reencode(snapshot, from, &(*out)->references_to_reencode)
+		    : BM_ENOMEM;
 }
 
 static int create_prepare(struct service_call *call)
@@ -117,6 +127,52 @@ const struct rpc delete_gallery_rpc = {
 	.apply = delete_gallery,
 };
 
+static int rotate_prepare(struct service_call *call)
+{
+	const Biomatch__V1__RotateGalleryRequest *request = (const void *)call->request;
+	int error = check_name(call, "name", request->name);
+
+	if (!error)
+		error = call_allow(call, request->purpose, request->name);
+	return error ? error : call_check_request_id(call, request->request_id);
+}
+
+static int rotate_gallery(struct service_call *call, struct db_txn *txn)
+{
+	const Biomatch__V1__RotateGalleryRequest *request = (const void *)call->request;
+	Biomatch__V1__RotateGalleryResponse *out =
+		call_message(call, &biomatch__v1__rotate_gallery_response__descriptor);
+	struct gallery_change change = {
+		.kind = GALLERY_ROTATE,
+		.gallery = request->name,
+		.now_ms = clock_wall_ms(),
+	};
+	struct gallery_outcome outcome = {0};
+	int error;
+
+	if (!out)
+		return BM_ENOMEM;
+	error = gallery_apply(call->service->options.store, txn, &change, &outcome);
+	if (error)
+		return error;
+	out->gallery = gallery_to_wire(call, &outcome.gallery);
+	call->response = &out->base;
+	if (!out->gallery)
+		return BM_ENOMEM;
+	out->gallery->references_to_reencode = outcome.gallery.encounters;
+	return 0;
+}
+
+const struct rpc rotate_gallery_rpc = {
+	.path = "/biomatch.v1.AdminService/RotateGallery",
+	.operation = POLICY_ADMIN,
+	.request = &biomatch__v1__rotate_gallery_request__descriptor,
+	.response = &biomatch__v1__rotate_gallery_response__descriptor,
+	.receipt = offsetof(Biomatch__V1__RotateGalleryResponse, receipt),
+	.prepare = rotate_prepare,
+	.apply = rotate_gallery,
+};
+
 static int get_prepare(struct service_call *call)
 {
 	const Biomatch__V1__GetGalleryRequest *request = (const void *)call->request;
@@ -141,12 +197,13 @@ static int get(struct service_call *call, struct faceworker *worker)
 	if (error)
 		return error;
 	error = gallery_find(snapshot, request->name, &info);
+	if (!error)
+		error = gallery_told(call, snapshot, &info, &out->gallery);
 	gallery_snapshot_close(snapshot);
 	if (error)
 		return call_fail(call, error, error == BM_ENOGALLERY ? "name" : NULL, NULL);
-	out->gallery = gallery_to_wire(call, &info);
 	call->response = &out->base;
-	return out->gallery ? 0 : BM_ENOMEM;
+	return 0;
 }
 
 const struct rpc get_gallery_rpc = {
@@ -188,17 +245,15 @@ static int list(struct service_call *call, struct faceworker *worker)
 	if (error)
 		return error;
 	error = gallery_list(snapshot, request->page_token, page, max, &n);
+	out->galleries = call_alloc(call, (n + 1) * sizeof(*out->galleries));
+	if (!error && !out->galleries)
+		error = BM_ENOMEM;
+	for (; !error && out->n_galleries < n; out->n_galleries++)
+		error = gallery_told(call, snapshot, &page[out->n_galleries],
+				     &out->galleries[out->n_galleries]);
 	gallery_snapshot_close(snapshot);
 	if (error)
 		return error;
-	out->galleries = call_alloc(call, (n + 1) * sizeof(*out->galleries));
-	if (!out->galleries)
-		return BM_ENOMEM;
-	for (; out->n_galleries < n; out->n_galleries++) {
-		out->galleries[out->n_galleries] = gallery_to_wire(call, &page[out->n_galleries]);
-		if (!out->galleries[out->n_galleries])
-			return BM_ENOMEM;
-	}
 	if (n == max)
 		out->next_page_token = out->galleries[n - 1]->name;
 	call->response = &out->base;

@@ -225,6 +225,9 @@ static void *run(void *arg)
 	unsigned n, since_upkeep = 0;
 
 	pthread_setname_np(pthread_self(), "writer");
+	/* What was left undone, a gallery on its way to another key, goes on unasked. */
+	while (upkeep(writer) && !jobs_wait(writer))
+		;
 	while ((n = take_group(writer))) {
 		int error = write_group(writer, n);
 

@@ -423,6 +423,52 @@ static void test_older_store_is_upgraded(void **state)
 	test_check(s, 0);
 }
 
+/* So many generations of the key, for both. */
+static void add_keys(struct pair *p, size_t n)
+{
+	uint8_t keys[4][KEYS_MASTER_LEN];
+	char path[128], name[16];
+
+	for (size_t i = 0; i < n; i++)
+		memset(keys[i], (int)(7 + i), KEYS_MASTER_LEN);
+	snprintf(name, sizeof(name), "keys-%zu", n);
+	test_store_path(&p->leader, name, path);
+	assert_int_equal(file_write_new(path, keys, n * KEYS_MASTER_LEN, 0600), 0);
+	assert_int_equal(keys_reload(p->leader.keys, path), 0);
+	assert_int_equal(keys_reload(p->follower.keys, path), 0);
+}
+
+/* A gallery that moves to another key does so where it is followed, at the same place. */
+static void test_rotation_is_followed(void **state)
+{
+	struct pair *p = *state;
+
+	for (unsigned i = 0; i < 70; i++)
+		put(&p->leader, i, "a");
+	copy_store(p);
+	add_keys(p, 2);
+	put(&p->leader, 70, "a");
+	assert_int_equal(change(&p->leader, GALLERY_ROTATE, 0, ""), 0);
+	put(&p->leader, 71, "a");
+	assert_int_equal(change(&p->leader, GALLERY_DELETE_SUBJECT, 3, ""), 0);
+	catch_up(p);
+	test_maintain(&p->leader);
+	assert_same(p);
+	/* A follower that is behind by a whole move makes up for it. */
+	add_keys(p, 3);
+	assert_int_equal(change(&p->leader, GALLERY_ROTATE, 0, ""), 0);
+	assert_int_equal(follow_one(p, head(&p->leader).sequence), 0);
+	test_maintain(&p->leader);
+	add_keys(p, 4);
+	assert_int_equal(change(&p->leader, GALLERY_ROTATE, 0, ""), 0);
+	test_maintain(&p->leader);
+	put(&p->leader, 72, "a");
+	catch_up(p);
+	assert_same(p);
+	assert_int_equal(change(&p->follower, GALLERY_ROTATE, 0, ""), BM_EFOLLOWER);
+	close_follower(p);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, init, deinit)
@@ -432,6 +478,7 @@ int main(void)
 		TEST(test_gap_is_refused),         TEST(test_roles),
 		TEST(test_divergence_is_noticed),  TEST(test_pruned_by_age_and_number),
 		TEST(test_damage_is_found),        TEST(test_older_store_is_upgraded),
+		TEST(test_rotation_is_followed),
 	};
 #undef TEST
 

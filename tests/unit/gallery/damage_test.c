@@ -279,7 +279,7 @@ static void test_deleted_is_gone(void **state)
 		size_t n;
 
 		subject_of(gone[i], name, v);
-		assert_int_equal(rotation_apply(s->store, 1, v, STORE_DIM, rotated), 0);
+		assert_int_equal(rotation_apply(s->store, 1, 0, v, STORE_DIM, rotated), 0);
 		assert_int_equal(subject_pseudonym(s->store, 1, name, pseudonym), 0);
 		assert_true(is_stored(s, rotated, 3 * sizeof(float)));
 		assert_true(is_stored(s, pseudonym, sizeof(pseudonym)));
@@ -387,7 +387,7 @@ static void test_other_version_is_refused(void **state)
 	struct test_store *s = *state;
 	struct gallery_store *store;
 
-	keys_fingerprint(s->keys, record.key_fingerprint);
+	keys_fingerprint(s->keys, 0, record.key_fingerprint);
 	write_store_record(s, &record);
 	assert_int_equal(gallery_store_open(s->db, s->keys, &s->pack, &store), BM_ESTORENEW);
 	record.version = STORE_VERSION_OLD - 1;

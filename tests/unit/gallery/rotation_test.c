@@ -26,7 +26,7 @@ static int deinit(void **state)
 
 static void rotate(struct test_store *s, uint32_t gallery, const float *in, size_t dim, float *out)
 {
-	assert_int_equal(rotation_apply(s->store, gallery, in, dim, out), 0);
+	assert_int_equal(rotation_apply(s->store, gallery, 0, in, dim, out), 0);
 }
 
 static void test_keeps_scores(void **state)

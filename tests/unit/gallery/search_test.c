@@ -60,7 +60,7 @@ static bool change_or_undo(struct test_store *s, struct oracle *o, uint64_t *sta
 
 static void rotate(struct test_store *s, const float *in, float *out)
 {
-	assert_int_equal(rotation_apply(s->store, 1, in, STORE_DIM, out), 0);
+	assert_int_equal(rotation_apply(s->store, 1, 0, in, STORE_DIM, out), 0);
 }
 
 static void random_put(struct test_store *s, struct oracle *o, uint64_t *state)

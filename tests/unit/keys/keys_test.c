@@ -84,13 +84,13 @@ static void test_values_follow_key_use_and_input(void **state)
 	assert_int_equal(keys_pseudonym(one, KEYS_SUBJECT, joined, 1, b), 0);
 	assert_memory_not_equal(a, b, sizeof(a));
 
-	keys_fingerprint(one, first);
-	keys_fingerprint(two, second);
+	keys_fingerprint(one, 0, first);
+	keys_fingerprint(two, 0, second);
 	assert_memory_not_equal(first, second, 16);
-	assert_int_equal(keys_stream(one, KEYS_ROTATION, 1, first, sizeof(first)), 0);
-	assert_int_equal(keys_stream(one, KEYS_ROTATION, 1, second, sizeof(second)), 0);
+	assert_int_equal(keys_stream(one, 0, 1, first, sizeof(first)), 0);
+	assert_int_equal(keys_stream(one, 0, 1, second, sizeof(second)), 0);
 	assert_memory_equal(first, second, sizeof(first));
-	assert_int_equal(keys_stream(one, KEYS_ROTATION, 2, second, sizeof(second)), 0);
+	assert_int_equal(keys_stream(one, 0, 2, second, sizeof(second)), 0);
 	assert_memory_not_equal(first, second, sizeof(first));
 	keys_close(one);
 	keys_close(two);
@@ -112,12 +112,50 @@ static void test_values_are_pinned(void **state)
 	uint8_t out[32];
 
 	(void)state;
-	keys_fingerprint(keys, out);
+	keys_fingerprint(keys, 0, out);
 	assert_hex(out, 16, "cbcec32c6a63f5513bbf13d41a5f6de4");
 	assert_int_equal(keys_pseudonym(keys, KEYS_SUBJECT, ab, 2, out), 0);
 	assert_hex(out, 32, "4efdcdb13fa33bdf6f363c9c497cde536b1eab0dc681b0dd90bb3f166919093e");
-	assert_int_equal(keys_stream(keys, KEYS_ROTATION, 1, out, sizeof(out)), 0);
+	assert_int_equal(keys_stream(keys, 0, 1, out, sizeof(out)), 0);
 	assert_hex(out, 32, "94bd59866ea2e04d2a151f6aac69f14aa0c4111c4edcc6864f7f836f8bdd94b5");
+	keys_close(keys);
+}
+
+/* Generations are added behind the first, and only there. */
+static void test_generations(void **state)
+{
+	uint8_t masters[3][KEYS_MASTER_LEN], first[32], second[32], again[32];
+	struct keys *keys = open_key("generations", 5);
+	char path[128], longer[128];
+
+	(void)state;
+	memset(masters[0], 5, sizeof(masters[0]));
+	memset(masters[1], 6, sizeof(masters[1]));
+	memset(masters[2], 7, sizeof(masters[2]));
+	assert_int_equal(keys_generations(keys), 1);
+	assert_int_equal(keys_stream(keys, 0, 1, first, sizeof(first)), 0);
+	assert_int_equal(keys_stream(keys, 1, 1, second, sizeof(second)), BM_EKEY);
+	key_path(longer, "longer");
+	assert_int_equal(file_write_new(longer, masters, sizeof(masters), 0600), 0);
+	assert_int_equal(keys_reload(keys, longer), 0);
+	assert_int_equal(keys_generations(keys), 3);
+	assert_int_equal(keys_stream(keys, 0, 1, again, sizeof(again)), 0);
+	assert_memory_equal(first, again, sizeof(first));
+	assert_int_equal(keys_stream(keys, 1, 1, second, sizeof(second)), 0);
+	assert_memory_not_equal(first, second, sizeof(first));
+	keys_fingerprint(keys, 0, first);
+	keys_fingerprint(keys, 2, again);
+	assert_memory_not_equal(first, again, 16);
+	key_path(path, "generations");
+	assert_int_equal(keys_reload(keys, path), BM_EKEY);
+	masters[1][0] ^= 1;
+	key_path(path, "changed");
+	assert_int_equal(file_write_new(path, masters, sizeof(masters), 0600), 0);
+	assert_int_equal(keys_reload(keys, path), BM_EKEY);
+	assert_int_equal(keys_generations(keys), 3);
+	key_path(path, "odd");
+	assert_int_equal(file_write_new(path, masters, sizeof(masters) - 1, 0600), 0);
+	assert_int_equal(keys_reload(keys, path), BM_EKEY);
 	keys_close(keys);
 }
 
@@ -180,6 +218,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_values_follow_key_use_and_input, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_values_are_pinned, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_generations, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_seal, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_signatures, setup, teardown),
 	};
