@@ -146,6 +146,7 @@ UNIT_BIN     := $(patsubst tests/%.c,$B/tests/%,$(UNIT_SRC) $(LOOPBACK_SRC))
 LIBS_openblas_test := -lopenblas
 LIBS_face_test := -lturbojpeg
 LIBS_quality_test := -lturbojpeg
+LIBS_liveness_test := -lturbojpeg
 LIBS_faceworker_test := -lturbojpeg -lpng16 -lopenjp2
 test_module   = $(if $(filter loopback%,$1),service,$(word 2,$(subst /, ,$1)))
 test_libs     = $(foreach d,$(call test_module,$1) $(call linked,$(call test_module,$1)),$B/lib/lib$d.a)

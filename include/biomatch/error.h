@@ -48,6 +48,9 @@ enum grpc_status {
 	  "the face has too few pixels; come closer or send a larger picture")                     \
 	X(EFACECUT, "FACE_INCOMPLETE", FAILED_PRECONDITION,                                        \
 	  "the face is cut off by the edge of the picture; take it again")                         \
+	X(EATTACK, "PRESENTATION_ATTACK", FAILED_PRECONDITION,                                     \
+	  "the face does not look live; take the picture again, with nothing before the camera "   \
+	  "but the person")                                                                        \
 	X(ENOREFERENCE, "NO_REFERENCE", NOT_FOUND, "the subject is not in the gallery")            \
 	X(EEXPIRED, "REFERENCE_EXPIRED", FAILED_PRECONDITION,                                      \
 	  "every reference of the subject has expired; enrol a new one")                           \

@@ -1,8 +1,8 @@
 /*
- * Faces in a picture: decode, detect, align, embed, and on request judge quality.
- * The engine is the only C++
- * of the project and is linked by the face worker alone; the daemon uses the
- * report, a flat struct that crosses the process boundary.
+ * Faces in a picture: decode, detect, align, embed, and on request judge quality
+ * and liveness. The engine is the only C++ of the project and is linked by the
+ * face worker alone; the daemon uses the report, a flat struct that crosses the
+ * process boundary.
  *
  * Thread: an engine belongs to one thread.
  * Errors: the picture's (BM_EIMG*) and the face's (BM_ENOFACE, ...) findings;
@@ -31,7 +31,8 @@
 #define FACE_RIVAL_AREA 0.5f
 
 /* What is wanted beside the template; each costs time. */
-#define FACE_QUALITY (1u << 0)
+#define FACE_QUALITY  (1u << 0)
+#define FACE_LIVENESS (1u << 1) /* from a pack that has a model for it */
 
 struct face_point {
 	float x, y;
@@ -58,10 +59,11 @@ struct face_report {
 	/* 0 where embedding holds the template of faces[0], else BM_E* of the finding. */
 	int32_t finding;
 	uint32_t dim;
-	uint32_t measured; /* FACE_QUALITY where quality and pose of faces[0] follow */
-	uint32_t decode_us, detect_us, align_us, embed_us, quality_us;
+	uint32_t measured; /* what follows of faces[0]: FACE_QUALITY with pose, FACE_LIVENESS */
+	uint32_t decode_us, detect_us, align_us, embed_us, quality_us, liveness_us;
 	struct quality quality;
 	struct face_pose pose;
+	float liveness; /* 0 looks presented, 1 looks live */
 	struct face_found faces[FACE_MAX_FACES];
 	float embedding[PACK_MAX_DIM]; /* unit length */
 };
@@ -77,8 +79,8 @@ int face_engine_open(const struct pack *pack, struct face_engine **out) BM_MUST_
 void face_engine_close(struct face_engine *engine);
 
 /*
- * Looks at one encoded picture of len bytes. wanted is 0 or FACE_QUALITY,
- * which is judged wherever a face was found. Returns 0 with the report filled
+ * Looks at one encoded picture of len bytes. wanted is any of FACE_QUALITY and
+ * FACE_LIVENESS, which are judged wherever a face was found. Returns 0 with the report filled
  * (report->finding says whether there is a template) or the BM_EIMG* code of a
  * picture that cannot be decoded.
  */

@@ -80,6 +80,11 @@ struct pack {
 
 	struct pack_model embedding; /* aligned to the 112x112 ArcFace template */
 
+	/* Two or more logits, the first of a live face; no part of what a template is made by. */
+	struct pack_model liveness;
+	float liveness_margin; /* the crop is the box grown by this factor, as far as there is room
+				*/
+
 	/* Which share of non-mate comparisons reaches a score; fmr descending. */
 	const char *calibration_id;
 	const char *calibration_source; /* what it was measured on, for people */

@@ -47,6 +47,13 @@ struct policy_endpoint {
 /* BM_EPEER for anything else. Parts are 1 or more of a-z A-Z 0-9 '-' '_' '.'. */
 int policy_endpoint_parse(const char *uri, struct policy_endpoint *out) BM_MUST_CHECK;
 
+/* What happens where a face does not look live. */
+enum policy_pad {
+	POLICY_PAD_OFF,    /* nobody looks */
+	POLICY_PAD_REFER,  /* REFER: an officer looks */
+	POLICY_PAD_REJECT, /* the call fails: BM_EATTACK */
+};
+
 /* What one purpose allows. A rate that it has no use for is 0. */
 struct policy_purpose {
 	const char *name;
@@ -64,13 +71,16 @@ struct policy_purpose {
 	/* Searches look at sign bits first: faster, a mate missed once in 1e8. */
 	bool fast_search;
 	enum batch_priority priority;
+	enum policy_pad pad;  /* of live captures and pictures to be enrolled */
+	double pad_threshold; /* a liveness below it is an attack */
 };
 
 struct policy;
 
 /*
- * Reads and checks a policy file against the pack's calibration: a target that
- * it cannot support is refused with the smallest that it can. target_fpir is
+ * Reads and checks a policy file against the pack: liveness where it has no model
+ * for it is refused, a target that its calibration cannot support is refused with
+ * the smallest that it can. target_fpir is
  * checked for a search of gallery_size references; a search of more is for the
  * service to check again.
  */

@@ -154,6 +154,7 @@ void print_reason(const char *name, Biomatch__V1__Reason reason)
 		[BIOMATCH__V1__REASON__REASON_NO_REFERENCE] = BM_ENOREFERENCE,
 		[BIOMATCH__V1__REASON__REASON_REFERENCE_EXPIRED] = BM_EEXPIRED,
 		[BIOMATCH__V1__REASON__REASON_FACE_INCOMPLETE] = BM_EFACECUT,
+		[BIOMATCH__V1__REASON__REASON_PRESENTATION_ATTACK] = BM_EATTACK,
 	};
 	const char *text = enum_text(&biomatch__v1__reason__descriptor, (int)reason, "REASON_");
 
@@ -181,6 +182,15 @@ void print_basis(const Biomatch__V1__MatchBasis *basis, const char *rate_name)
 	print_fact("compared", "%llu, model %s", (unsigned long long)basis->compared, basis->model);
 }
 
+static void print_liveness(const Biomatch__V1__Liveness *liveness)
+{
+	if (liveness && liveness->raw)
+		print_fact("live", "%s: %.3f, threshold %.3f", liveness->live ? "yes" : "no",
+			   (double)liveness->raw->score, (double)liveness->raw->threshold);
+	else if (liveness)
+		print_fact("live", "%s", liveness->live ? "yes" : "no");
+}
+
 void print_report(const char *name, const Biomatch__V1__ProbeReport *report)
 {
 	if (!report || !report->width)
@@ -192,6 +202,7 @@ void print_report(const char *name, const Biomatch__V1__ProbeReport *report)
 	print_fact(name, "%ux%u, %zu face%s, %.0f pixels between the eyes", report->width,
 		   report->height, report->n_faces, report->n_faces == 1 ? "" : "s",
 		   (double)report->faces[0]->inter_eye_distance);
+	print_liveness(report->liveness);
 }
 
 void print_times(const Biomatch__V1__StageTimes *t, int64_t elapsed_us)

@@ -23,7 +23,7 @@ extern "C" {
 
 struct face_engine {
 	const struct pack *pack;
-	cv::dnn::Net detector, landmarks, embedding;
+	cv::dnn::Net detector, landmarks, embedding, liveness;
 };
 
 namespace
@@ -174,6 +174,51 @@ void judge_quality(struct face_engine *engine, const cv::Mat &picture, double st
 		static_cast<uint32_t>((clock_monotonic_ns() - start) / CLOCK_NS_PER_US);
 }
 
+/*
+ * The box grown about its middle, less where the picture is too small for it, and
+ * moved into the picture: the model was taught with nothing painted in.
+ */
+cv::Rect2d find_surroundings(const cv::Mat &picture, const face_found &face, double margin)
+{
+	double width = static_cast<double>(face.width), height = static_cast<double>(face.height);
+	double scale = std::min({margin, picture.cols / width, picture.rows / height});
+	double x = static_cast<double>(face.x) + width * (1 - scale) / 2;
+	double y = static_cast<double>(face.y) + height * (1 - scale) / 2;
+
+	return {std::clamp(x, 0.0, std::max(0.0, picture.cols - width * scale)),
+		std::clamp(y, 0.0, std::max(0.0, picture.rows - height * scale)), width * scale,
+		height * scale};
+}
+
+/* The share that softmax gives the first output. */
+float first_share(const float *logits, size_t n)
+{
+	double sum = 0;
+
+	for (size_t i = 0; i < n; i++)
+		sum += std::exp(static_cast<double>(logits[i]) - static_cast<double>(logits[0]));
+	return static_cast<float>(1 / sum);
+}
+
+void judge_liveness(struct face_engine *engine, const cv::Mat &picture, struct face_report *report)
+{
+	const struct pack_model &model = engine->pack->liveness;
+	int64_t start = clock_monotonic_ns();
+	cv::Rect2d area = find_surroundings(picture, report->faces[0],
+					    static_cast<double>(engine->pack->liveness_margin));
+	double sx = model.width / area.width, sy = model.height / area.height;
+	/* Pixel centres stay pixel centres. */
+	const cv::Matx23d by(sx, 0, (0.5 - area.x) * sx - 0.5, 0, sy, (0.5 - area.y) * sy - 0.5);
+
+	engine->liveness.setInput(cut(model, picture, by, cv::BORDER_REPLICATE));
+	cv::Mat out = engine->liveness.forward();
+	CV_Assert(out.total() >= 2 && out.isContinuous());
+	report->liveness = first_share(out.ptr<float>(), out.total());
+	report->measured |= FACE_LIVENESS;
+	report->liveness_us =
+		static_cast<uint32_t>((clock_monotonic_ns() - start) / CLOCK_NS_PER_US);
+}
+
 void look(struct face_engine *engine, const struct picture &picture, unsigned wanted,
 	  struct face_report *report)
 {
@@ -188,6 +233,8 @@ void look(struct face_engine *engine, const struct picture &picture, unsigned wa
 	report->finding = judge(report);
 	if (wanted & FACE_QUALITY && report->n_faces)
 		judge_quality(engine, pixels, picture.jpeg_step, points, report);
+	if (wanted & FACE_LIVENESS && report->n_faces && engine->pack->liveness.file)
+		judge_liveness(engine, pixels, report);
 	if (!report->finding)
 		report->finding = embed(engine, pixels, report);
 }
@@ -208,6 +255,9 @@ void warm_up(struct face_engine *engine)
 	const face_point apart[5] = {{20, 20}, {60, 20}, {40, 40}, {25, 60}, {55, 60}};
 	std::copy(apart, apart + 5, report.faces[0].landmarks);
 	CV_Assert(!embed(engine, black, &report));
+	report.faces[0].width = report.faces[0].height = 100;
+	if (engine->pack->liveness.file)
+		judge_liveness(engine, black, &report);
 }
 } // namespace
 
@@ -225,6 +275,8 @@ int face_engine_open(const struct pack *pack, struct face_engine **out)
 		if (pack->landmarks.file)
 			engine->landmarks = load(pack->landmarks);
 		engine->embedding = load(pack->embedding);
+		if (pack->liveness.file)
+			engine->liveness = load(pack->liveness);
 		warm_up(engine);
 	} catch (const std::exception &e) {
 		log_error("model_load_failed", "reason=%s", e.what());

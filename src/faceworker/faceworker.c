@@ -283,7 +283,8 @@ static uint64_t resident(pid_t pid)
 	return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-static int take_report(struct faceworker *worker, int result, struct face_report *report)
+static int take_report(struct faceworker *worker, int result, unsigned wanted,
+		       struct face_report *report)
 {
 	if (!report_result_valid(result)) {
 		lose_process(worker, "answered nonsense");
@@ -296,7 +297,7 @@ static int take_report(struct faceworker *worker, int result, struct face_report
 		return result;
 	*report = worker->memory->report;
 	bytes_wipe(&worker->memory->report, sizeof(worker->memory->report));
-	if (!report_valid(report, worker->options.dim)) {
+	if (!report_valid(report, worker->options.dim, wanted)) {
 		bytes_wipe(report, sizeof(*report));
 		lose_process(worker, "reported nonsense");
 		return BM_EWORKER;
@@ -332,5 +333,5 @@ int faceworker_run(struct faceworker *worker, const uint8_t *data, size_t len, u
 		lose_process(worker, error == BM_EDEADLINE ? "stuck" : "died");
 		return error == BM_EDEADLINE ? BM_EWORKERTIME : BM_EWORKER;
 	}
-	return take_report(worker, answer.result, report);
+	return take_report(worker, answer.result, wanted, report);
 }

@@ -36,7 +36,7 @@ static bool embedding_valid(const struct face_report *report, uint32_t dim)
 
 static bool measures_valid(const struct face_report *report)
 {
-	const float numbers[] = {report->pose.yaw, report->pose.roll};
+	const float numbers[] = {report->pose.yaw, report->pose.roll, report->liveness};
 
 	for (int i = 0; i < QUALITY_COMPONENTS; i++) {
 		uint8_t value = report->quality.value[i];
@@ -44,13 +44,16 @@ static bool measures_valid(const struct face_report *report)
 		if (value > QUALITY_MAX && value != QUALITY_UNKNOWN)
 			return false;
 	}
-	return all_finite(numbers, 2);
+	return all_finite(numbers, 3) && report->liveness >= 0 && report->liveness <= 1;
 }
 
-bool report_valid(const struct face_report *report, uint32_t dim)
+bool report_valid(const struct face_report *report, uint32_t dim, unsigned wanted)
 {
 	if (report->n_faces > FACE_MAX_FACES ||
 	    (uint64_t)report->width * report->height > FACE_MAX_PIXELS || !measures_valid(report))
+		return false;
+	/* What was asked for is not left out. */
+	if (report->n_faces && (wanted & ~report->measured))
 		return false;
 	for (uint32_t i = 0; i < report->n_faces; i++) {
 		if (!face_valid(&report->faces[i]))

@@ -11,7 +11,10 @@
 
 /* True for a code that face_engine_run may return. */
 bool report_result_valid(int result);
-/* True when every number in a report can be worked with; dim is the pack's. */
-bool report_valid(const struct face_report *report, uint32_t dim);
+/*
+ * True when every number in a report can be worked with, and none is missing that
+ * was wanted of a face; dim is the pack's.
+ */
+bool report_valid(const struct face_report *report, uint32_t dim, unsigned wanted);
 
 #endif

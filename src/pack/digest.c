@@ -83,6 +83,9 @@ int pack_check_models(struct pack_open *open, bool verify)
 		if (!error && verify)
 			error = verify_file(open, models[i]);
 	}
+	/* No template depends on it: it may be exchanged under a store. */
+	if (!error && verify && pack->liveness.file)
+		error = verify_file(open, &pack->liveness);
 	if (!error && !EVP_DigestFinal_ex(hash, pack->digest, NULL))
 		error = BM_ENOMEM;
 	EVP_MD_CTX_free(hash);

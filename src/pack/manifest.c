@@ -130,6 +130,11 @@ static int read_margin(struct pack_open *open, const struct yaml_value *v, void 
 	return read_float(open, v, 0.5, 3, to);
 }
 
+static int read_crop(struct pack_open *open, const struct yaml_value *v, void *to)
+{
+	return read_float(open, v, 1, 8, to);
+}
+
 static int read_score(struct pack_open *open, const struct yaml_value *v, void *to)
 {
 	return read_float(open, v, -1, 1, to);
@@ -292,6 +297,19 @@ static int read_embedding(struct pack_open *open, const struct yaml_value *map, 
 	return error;
 }
 
+static int read_liveness(struct pack_open *open, const struct yaml_value *map, void *to)
+{
+	static const struct field fields[] = {
+		MODEL_FIELDS(liveness),
+		{"margin", read_crop, offsetof(struct pack, liveness_margin), false},
+	};
+	int error = read_fields(open, map, FIELDS(fields), to);
+
+	if (!error && open->pack.liveness.colour == PACK_GREY)
+		error = FAIL(open, map, "a liveness model looks at colours");
+	return error;
+}
+
 static int read_points(struct pack_open *open, const struct yaml_value *list, void *to)
 {
 	static const struct field fields[] = {
@@ -368,6 +386,7 @@ int pack_load_manifest(struct pack_open *open)
 		{"detector", read_detector, 0, false},
 		{"landmarks", read_landmarks, 0, true},
 		{"embedding", read_embedding, 0, false},
+		{"liveness", read_liveness, 0, true},
 		{"calibration", read_calibration, 0, false},
 	};
 	const struct yaml_value *root = yaml_tree_root(open->tree);

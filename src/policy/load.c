@@ -18,6 +18,7 @@
 #define COMPARING   (BIT(POLICY_VERIFY) | BIT(POLICY_COMPARE))
 #define SEARCHING   (BIT(POLICY_IDENTIFY) | BIT(POLICY_ENROL))
 #define WITH_SCORES (COMPARING | SEARCHING)
+#define CAPTURING   (WITH_SCORES | BIT(POLICY_ANALYSE) | BIT(POLICY_EXTRACT))
 #define IN_GALLERIES                                                                               \
 	(BIT(POLICY_VERIFY) | SEARCHING | BIT(POLICY_READ) | BIT(POLICY_DELETE) | BIT(POLICY_ADMIN))
 
@@ -175,6 +176,30 @@ static int load_search(struct loader *l, const struct yaml_value *v, struct poli
 	return FAIL(l, v, "search may be certified or fast");
 }
 
+static int load_pad(struct loader *l, const struct yaml_value *v, struct policy_purpose *p)
+{
+	static const char *const names[] = {"off", "refer", "reject"};
+
+	for (int i = 0; v->kind == YAML_SCALAR && i < 3; i++) {
+		if (strcmp(v->text, names[i]) != 0)
+			continue;
+		p->pad = (enum policy_pad)i;
+		if (p->pad && !l->pack->liveness.file)
+			return FAIL(l, v, "model pack %s cannot tell who is live: pad must be off",
+				    l->pack->model);
+		return 0;
+	}
+	return FAIL(l, v, "pad may be off, refer or reject");
+}
+
+static int load_pad_threshold(struct loader *l, const struct yaml_value *v,
+			      struct policy_purpose *p)
+{
+	if (v->kind != YAML_SCALAR || parse_double(v->text, 0.001, 0.999, &p->pad_threshold))
+		return FAIL(l, v, "pad_threshold needs a number from 0.001 to 0.999");
+	return 0;
+}
+
 static int load_priority(struct loader *l, const struct yaml_value *v, struct policy_purpose *p)
 {
 	static const char *const names[BATCH_PRIORITIES] = {"lane", "kiosk", "bulk"};
@@ -207,6 +232,8 @@ static const struct option {
 	{"max_candidates", load_max_candidates, SEARCHING, BIT(POLICY_IDENTIFY)},
 	{"search", load_search, SEARCHING, 0},
 	{"raw_scores", load_raw_scores, WITH_SCORES, 0},
+	{"pad", load_pad, CAPTURING, 0},
+	{"pad_threshold", load_pad_threshold, CAPTURING, 0},
 };
 
 #define OPTIONS (sizeof(options) / sizeof(options[0]))
@@ -247,6 +274,12 @@ static int check_options(struct loader *l, const struct yaml_value *map,
 			    "purpose \"%s\" needs all of target_fpir, gallery_size and "
 			    "max_candidates, or none",
 			    p->name);
+	if ((p->pad != POLICY_PAD_OFF) != (p->pad_threshold > 0))
+		return FAIL(
+			l, map,
+			"purpose \"%s\" needs pad_threshold with pad: refer or reject, and only "
+			"then",
+			p->name);
 	return 0;
 }
 

@@ -71,7 +71,7 @@ struct search;
 struct call_times {
 	int64_t queue_ns, match_ns;
 	int64_t submitted_ns, commit_ns; /* into the writer's queue; from there to the disk */
-	uint32_t decode_us, detect_us, align_us, embed_us, quality_us;
+	uint32_t decode_us, detect_us, align_us, embed_us, quality_us, liveness_us;
 };
 
 struct service_call {

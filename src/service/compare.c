@@ -16,9 +16,11 @@ static int prepare(struct service_call *call)
 	int error = call_allow(call, request->purpose, NULL);
 
 	if (!error)
-		error = probe_prepare(call, request->probe, "probe", &compare->probe);
+		error = probe_prepare(call, request->probe, "probe", PROBE_CAPTURE,
+				      &compare->probe);
 	if (!error)
-		error = probe_prepare(call, request->reference, "reference", &compare->reference);
+		error = probe_prepare(call, request->reference, "reference", PROBE_GIVEN,
+				      &compare->reference);
 	return error;
 }
 

@@ -64,7 +64,8 @@ static int prepare(struct service_call *call)
 	if (!error)
 		error = prepare_encounter(call, request->encounter, &enrol->encounter);
 	if (!error)
-		error = probe_prepare(call, request->reference, "reference", &enrol->reference);
+		error = probe_prepare(call, request->reference, "reference", PROBE_CAPTURE,
+				      &enrol->reference);
 	if (error)
 		return error;
 	trail_subject(call, request->gallery, request->subject_id, NULL);

@@ -104,7 +104,8 @@ static int prepare(struct service_call *call)
 		identify->search.filter = &identify->filter;
 	}
 	if (!error)
-		error = probe_prepare(call, request->probe, "probe", &identify->probe);
+		error = probe_prepare(call, request->probe, "probe", PROBE_CAPTURE,
+				      &identify->probe);
 	return error;
 }
 

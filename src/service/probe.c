@@ -1,6 +1,7 @@
 #include "probe.h"
 
 #include "biomatch/clock.h"
+#include "demand.h"
 #include "trail.h"
 
 Biomatch__V1__Reason reason_of(int finding)
@@ -14,6 +15,8 @@ Biomatch__V1__Reason reason_of(int finding)
 		return BIOMATCH__V1__REASON__REASON_FACE_TOO_SMALL;
 	case BM_EFACECUT:
 		return BIOMATCH__V1__REASON__REASON_FACE_INCOMPLETE;
+	case BM_EATTACK:
+		return BIOMATCH__V1__REASON__REASON_PRESENTATION_ATTACK;
 	case BM_ENOREFERENCE:
 		return BIOMATCH__V1__REASON__REASON_NO_REFERENCE;
 	case BM_EEXPIRED:
@@ -23,17 +26,25 @@ Biomatch__V1__Reason reason_of(int finding)
 	}
 }
 
-int probe_prepare_image(struct service_call *call, const Biomatch__V1__Image *from,
-			const char *field, struct probe *probe)
+static int prepare_image(struct service_call *call, const Biomatch__V1__Image *from,
+			 const char *field, struct probe *probe)
 {
-	probe->field = field;
 	if (!from || !from->data.len)
 		return call_fail(call, BM_EMISSING, field, NULL);
 	if (from->data.len > FACE_MAX_IMAGE_BYTES)
 		return call_fail(call, BM_EIMGSIZE, field, NULL);
 	probe->picture = (struct bytes){from->data.data, from->data.len};
+	probe->wanted |= demand_wanted(call, probe);
 	call->has_picture = true;
 	return 0;
+}
+
+int probe_prepare_image(struct service_call *call, const Biomatch__V1__Image *from,
+			const char *field, struct probe *probe)
+{
+	probe->field = field;
+	probe->role = PROBE_CAPTURE;
+	return prepare_image(call, from, field, probe);
 }
 
 static size_t sealed_len(const struct pack *pack)
@@ -42,18 +53,23 @@ static size_t sealed_len(const struct pack *pack)
 }
 
 int probe_prepare(struct service_call *call, const Biomatch__V1__Probe *from, const char *field,
-		  struct probe *probe)
+		  enum probe_role role, struct probe *probe)
 {
 	const struct pack *pack = call->service->options.pack;
 
 	probe->field = field;
+	probe->role = role;
 	if (!from)
 		return call_fail(call, BM_EMISSING, field, NULL);
 	if (from->kind_case == BIOMATCH__V1__PROBE__KIND_IMAGE)
-		return probe_prepare_image(call, from->image, field, probe);
+		return prepare_image(call, from->image, field, probe);
 	if (from->kind_case != BIOMATCH__V1__PROBE__KIND_TEMPLATE)
 		return call_fail(call, BM_EMISSING, field,
 				 "the probe is neither image nor template");
+	if (demand_wanted(call, probe))
+		return call_fail(
+			call, BM_EDENIED, field,
+			"the purpose judges what a template cannot show; send the picture");
 	if (strcmp(from->template_->model, pack->model))
 		return call_failf(call, BM_EMODEL, field,
 				  "the template was made by model %.64s, the service runs %s; "
@@ -83,11 +99,13 @@ static int run_picture(struct service_call *call, struct faceworker *worker, str
 	call->times.align_us += report->align_us;
 	call->times.embed_us += report->embed_us;
 	call->times.quality_us += report->quality_us;
+	call->times.liveness_us += report->liveness_us;
 	probe->report = report;
 	probe->finding = report->finding;
+	error = demand_check(call, probe);
 	if (!probe->finding)
 		probe->embedding = report->embedding;
-	return 0;
+	return error;
 }
 
 /* A template is bound to the models that made it by the pack's digest. */
@@ -176,6 +194,8 @@ Biomatch__V1__ProbeReport *probe_report(struct service_call *call, const struct 
 	out->height = report->height;
 	if (!report->n_faces)
 		return out;
+	if (demand_report(call, probe, out))
+		return NULL;
 	out->faces = call_alloc(call, report->n_faces * sizeof(*out->faces));
 	if (!out->faces)
 		return NULL;
@@ -208,6 +228,7 @@ Biomatch__V1__StageTimes *stage_times(struct service_call *call)
 	out->align_us = call->times.align_us;
 	out->embed_us = call->times.embed_us;
 	out->quality_us = call->times.quality_us;
+	out->liveness_us = call->times.liveness_us;
 	out->match_us = microseconds(call->times.match_ns);
 	return out;
 }

@@ -7,24 +7,30 @@
 #include "biomatch/v1/common.pb-c.h"
 #include "call.h"
 
+enum probe_role {
+	PROBE_CAPTURE, /* from a camera, or to be enrolled: held to what the purpose asks */
+	PROBE_GIVEN,   /* what a capture is compared with */
+};
+
 /* One picture or template of a call. */
 struct probe {
 	const char *field; /* its path in the request */
+	enum probe_role role;
 	struct bytes picture;
-	unsigned wanted;            /* of a picture beside its template: FACE_QUALITY */
+	unsigned wanted;            /* of a picture beside its template: FACE_* */
 	struct bytes sealed;        /* a template's data */
 	struct face_report *report; /* NULL for a template */
 	const float *embedding;     /* NULL where finding is set */
 	int finding;                /* 0, or BM_E* of the face */
 };
 
-/* Checks the request's probe; on the transport's thread. */
+/* Checks the request's probe once policy has named the purpose; on the transport's thread. */
 int probe_prepare(struct service_call *call, const Biomatch__V1__Probe *from, const char *field,
-		  struct probe *probe);
-/* The same for RPCs that take pictures only. */
+		  enum probe_role role, struct probe *probe);
+/* The same for RPCs that take captures as pictures only. */
 int probe_prepare_image(struct service_call *call, const Biomatch__V1__Image *from,
 			const char *field, struct probe *probe);
-/* Computes or unseals the embedding. A finding is not an error. */
+/* Computes or unseals the embedding. A finding is not an error unless the purpose says so. */
 int probe_run(struct service_call *call, struct faceworker *worker, struct probe *probe);
 
 /* What was seen; NULL when memory is out. */

@@ -72,6 +72,8 @@ static void count_stages(struct service_call *call, struct metrics *metrics)
 		{"detect", times->detect_us * CLOCK_NS_PER_US},
 		{"align", times->align_us * CLOCK_NS_PER_US},
 		{"embed", times->embed_us * CLOCK_NS_PER_US},
+		{"quality", times->quality_us * CLOCK_NS_PER_US},
+		{"liveness", times->liveness_us * CLOCK_NS_PER_US},
 		{"scan", times->match_ns},
 		{"commit", times->commit_ns},
 	};

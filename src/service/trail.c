@@ -120,6 +120,18 @@ void trail_score(struct service_call *call, const char *gallery, const char *sub
 	entry->scores = larger;
 }
 
+void trail_liveness(struct service_call *call, float score, float threshold)
+{
+	Biomatch__V1__AuditLiveness *added = note(call, sizeof(*added));
+
+	if (!added)
+		return;
+	biomatch__v1__audit_liveness__init(added);
+	added->score = score;
+	added->threshold = threshold;
+	call->trail->liveness = added;
+}
+
 void trail_outcome(struct service_call *call, const char *outcome, int reason)
 {
 	call->trail->outcome = (char *)(uintptr_t)outcome;

@@ -21,7 +21,7 @@ static int prepare(struct service_call *call)
 	if (!error)
 		error = call_allow(call, request->purpose, request->gallery);
 	if (!error)
-		error = probe_prepare(call, request->probe, "probe", &verify->probe);
+		error = probe_prepare(call, request->probe, "probe", PROBE_CAPTURE, &verify->probe);
 	if (!error)
 		trail_subject(call, request->gallery, request->subject_id, NULL);
 	return error;

@@ -4,12 +4,13 @@
 
 static struct fuzz_file file;
 
-/* A calibration that supports rates down to 0.0001. */
+/* Tells who is live; a calibration that supports rates down to 0.0001. */
 static const struct pack pack = {
 	.name = "test",
 	.version = "1",
 	.model = "test/1",
 	.dim = 16,
+	.liveness = {.file = "/nowhere/live.onnx"},
 	.calibration_id = "cal-1",
 	.calibration_mates = 1000,
 	.calibration_non_mates = 100000,

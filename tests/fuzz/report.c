@@ -14,6 +14,7 @@ static void require_usable(const struct face_report *report)
 	for (unsigned i = 0; i < QUALITY_COMPONENTS; i++)
 		REQUIRE(report->quality.value[i] <= QUALITY_MAX ||
 			report->quality.value[i] == QUALITY_UNKNOWN);
+	REQUIRE(report->liveness >= 0 && report->liveness <= 1);
 	if (report->finding)
 		return;
 	REQUIRE(report->n_faces > 0 && report->dim == DIM);
@@ -36,7 +37,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		REQUIRE(bm_error_reason(result));
 	memset(&report, 0, sizeof(report));
 	memcpy(&report, data, size < sizeof(report) ? size : sizeof(report));
-	if (report_valid(&report, DIM))
+	if (report_valid(&report, DIM, 0))
 		require_usable(&report);
 	return 0;
 }

@@ -108,6 +108,21 @@ static void pose_not_a_number(struct face_report *report)
 	report->pose.yaw = NAN;
 }
 
+static void liveness_above_all(struct face_report *report)
+{
+	report->liveness = 1.5f;
+}
+
+static void liveness_below_all(struct face_report *report)
+{
+	report->liveness = -0.5f;
+}
+
+static void liveness_not_a_number(struct face_report *report)
+{
+	report->liveness = NAN;
+}
+
 /* Codes that are no finding about a face, or no code at all. */
 static void finding_of_another_kind(struct face_report *report)
 {
@@ -144,6 +159,9 @@ static const struct lie {
 	{"landmark-infinite", landmark_infinite, 0, 0},
 	{"quality-above-all", quality_above_all, 0, 0},
 	{"pose-not-a-number", pose_not_a_number, 0, 0},
+	{"liveness-above-all", liveness_above_all, 0, 0},
+	{"liveness-below-all", liveness_below_all, 0, 0},
+	{"liveness-not-a-number", liveness_not_a_number, 0, 0},
 	{"finding-of-another-kind", finding_of_another_kind, 0, 0},
 	{"finding-unknown", finding_unknown, 0, 0},
 	{"finding-positive", finding_positive, 0, 0},
@@ -270,6 +288,24 @@ static void test_believes_no_lie(void **state)
 	}
 }
 
+/* A judgement that was asked for cannot be left out, or an attack would pass unseen. */
+static void test_misses_what_is_left_out(void **state)
+{
+	(void)state;
+	for (unsigned wanted = FACE_QUALITY; wanted <= FACE_LIVENESS; wanted <<= 1) {
+		struct face_report report = {0};
+		struct faceworker *worker;
+
+		assert_int_equal(open_impostor("honest", 30000, &worker), 0);
+		assert_int_equal(faceworker_run(worker, (const uint8_t *)"x", 1, wanted,
+						CLOCK_FOREVER, &report),
+				 BM_EWORKER);
+		assert_empty(&report);
+		faceworker_close(worker);
+		assert_no_child();
+	}
+}
+
 static void assert_does_not_open(const char *name, uint32_t start_ms, int error)
 {
 	struct faceworker *worker = NULL;
@@ -321,6 +357,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_believes_the_truth),
 		cmocka_unit_test(test_believes_no_lie),
+		cmocka_unit_test(test_misses_what_is_left_out),
 		cmocka_unit_test(test_says_why_a_start_failed),
 		cmocka_unit_test(test_wants_its_program),
 		cmocka_unit_test(test_keeps_the_memory_whole),

@@ -33,6 +33,9 @@
 #define EMBEDDING                                                                                  \
 	"embedding: {file: m/abc, sha256: " SHA_ABC ", width: 112, height: 112, colour: bgr,\n"    \
 	"  mean: 127.5, scale: 127.5}\n"
+#define LIVENESS                                                                                   \
+	"liveness: {file: m/empty, sha256: " SHA_EMPTY ", width: 128, height: 128, colour: bgr,\n" \
+	"  mean: 0, scale: 1, margin: 2.7}\n"
 #define CALIBRATION                                                                                \
 	"calibration:\n"                                                                           \
 	"  id: cal-1\n"                                                                            \
@@ -45,7 +48,7 @@
 	"    - {fmr: 1e-3, score: 0.4}\n"                                                          \
 	"  band_stranger: 0.2\n"                                                                   \
 	"  band_mate: 0.7\n"
-#define WHOLE HEAD DETECTOR LANDMARKS EMBEDDING CALIBRATION
+#define WHOLE HEAD DETECTOR LANDMARKS EMBEDDING LIVENESS CALIBRATION
 
 struct place {
 	char dir[64], models[80], abc[96], empty[96], manifest[96];
@@ -129,6 +132,9 @@ static void test_reads_all(void **state)
 	assert_float_equal(pack->embedding.mean, 127.5f, 1e-6);
 	assert_int_equal(pack->embedding.file[0], '/');
 	assert_int_equal(access(pack->embedding.file, R_OK), 0);
+	assert_int_equal(pack->liveness.width, 128);
+	assert_int_equal(access(pack->liveness.file, R_OK), 0);
+	assert_float_equal(pack->liveness_margin, 2.7f, 1e-6);
 	assert_string_equal(pack->calibration_id, "cal-1");
 	assert_int_equal(pack->calibration_mates, 500);
 	assert_int_equal(pack->calibration_non_mates, 30000);
@@ -156,6 +162,41 @@ static void test_digest_is_of_models_and_feeding(void **state)
 	assert_memory_not_equal(first, pack->digest, sizeof(first));
 	pack_close(pack);
 	free(text);
+}
+
+/* Templates outlive an exchange of the liveness model, and a pack can be without. */
+static void test_digest_is_not_of_liveness(void **state)
+{
+	struct place *p = *state;
+	uint8_t first[PACK_SHA256_LEN];
+	struct pack *pack;
+
+	assert_int_equal(open_text(p, WHOLE, true, &pack), 0);
+	memcpy(first, pack->digest, sizeof(first));
+	pack_close(pack);
+	assert_int_equal(open_text(p, HEAD DETECTOR LANDMARKS EMBEDDING CALIBRATION, true, &pack),
+			 0);
+	assert_memory_equal(first, pack->digest, sizeof(first));
+	assert_null(pack->liveness.file);
+	pack_close(pack);
+}
+
+static void test_damaged_liveness(void **state)
+{
+	struct place *p = *state;
+	struct pack *pack;
+
+	assert_int_equal(unlink(p->empty), 0);
+	assert_int_equal(file_write_new(p->empty, "x", 1, 0600), 0);
+	assert_int_equal(
+		open_text(p,
+			  HEAD "detector: {kind: yunet, file: m/abc, sha256: " SHA_ABC
+			       ", width: 320, height: 320,\n colour: bgr, mean: 0, scale: 1, "
+			       "confidence: 0.65, overlap: 0.4}\n" EMBEDDING LIVENESS CALIBRATION,
+			  true, &pack),
+		BM_EPACK);
+	assert_non_null(strstr(p->message, "m/empty"));
+	assert_non_null(strstr(p->message, "sha256"));
 }
 
 static void test_damaged_model(void **state)
@@ -194,6 +235,9 @@ static void test_refusals(void **state)
 	} cases[] = {
 		{"name: test-pack", "name: Test", "1: name may have"},
 		{"version: 1.2\n", "", "version is missing"},
+		{"margin: 2.7", "margin: 0.5", "margin needs a number from 1 to 8"},
+		{"height: 128, colour: bgr", "height: 128, colour: grey", "looks at colours"},
+		{", margin: 2.7", "", "margin is missing"},
 		{"licence: MIT", "license: MIT", "no option \"license\""},
 		{"dimension: 128", "dimension: 100", "multiple of 16"},
 		{"dimension: 128", "dimension: 2048", "from 16 to 1024"},
@@ -283,6 +327,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_reads_all, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_digest_is_of_models_and_feeding, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_digest_is_not_of_liveness, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_damaged_liveness, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_damaged_model, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_missing_pack, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),

@@ -14,12 +14,13 @@
 #include "biomatch/file.h"
 #include "biomatch/policy.h"
 
-/* A calibration that supports rates down to 0.0001. */
-static const struct pack pack = {
+/* Tells who is live; a calibration that supports rates down to 0.0001. */
+static struct pack pack = {
 	.name = "test",
 	.version = "1",
 	.model = "test/1",
 	.dim = 16,
+	.liveness = {.file = "/nowhere/live.onnx"},
 	.calibration_id = "cal-1",
 	.calibration_mates = 1000,
 	.calibration_non_mates = 100000,
@@ -221,6 +222,36 @@ static void test_denies_by_default(void **state)
 	policy_close(policy);
 }
 
+static void test_pad(void **state)
+{
+	static const char *const endpoint = "biomatch://hk/a/lane/1";
+	char message[POLICY_MESSAGE_LEN];
+	const struct policy_purpose *p;
+	struct policy *policy =
+		open_good(*state, HEAD GATE "    pad: reject\n    pad_threshold: 0.25\n" WATCH
+					    "    pad: refer\n    pad_threshold: 0.5\n");
+
+	assert_int_equal(policy_decide(policy, endpoint, "gate", POLICY_VERIFY, "people", &p), 0);
+	assert_int_equal(p->pad, POLICY_PAD_REJECT);
+	assert_float_equal(p->pad_threshold, 0.25, 1e-9);
+	assert_int_equal(policy_decide(policy, endpoint, "watch", POLICY_ENROL, "people", &p), 0);
+	assert_int_equal(p->pad, POLICY_PAD_REFER);
+	policy_close(policy);
+	policy = open_good(*state, HEAD GATE WATCH "    pad: off\n");
+	assert_int_equal(policy_decide(policy, endpoint, "gate", POLICY_VERIFY, "people", &p), 0);
+	assert_int_equal(p->pad, POLICY_PAD_OFF);
+	policy_close(policy);
+
+	/* A pack that cannot tell serves no purpose that asks. */
+	pack.liveness.file = NULL;
+	assert_int_equal(open_text(*state, HEAD GATE "    pad_threshold: 0.5\n    pad: refer\n",
+				   &policy, message),
+			 BM_ECONF);
+	assert_non_null(strstr(message, ":12: model pack test/1 cannot tell who is live"));
+	policy_close(open_good(*state, HEAD GATE "    pad: off\n"));
+	pack.liveness.file = "/nowhere/live.onnx";
+}
+
 #define ESTATE                                                                                     \
 	"estate:\n"                                                                                \
 	"  - {site: pier, class: lane, count: 12}\n"                                               \
@@ -319,6 +350,16 @@ static const struct {
 	{5, "max_candidates needs a whole", GATE_WITH("    max_candidates: 257\n")},
 	{5, "max_candidates needs a whole", GATE_WITH("    max_candidates: 020\n")},
 	{5, "search may be", GATE_WITH("    search: certain\n")},
+	{5, "pad may be", GATE_WITH("    pad: true\n")},
+	{5, "pad may be", GATE_WITH("    pad: [refer]\n")},
+	{5, "pad_threshold needs", GATE_WITH("    pad_threshold: 0\n")},
+	{5, "pad_threshold needs", GATE_WITH("    pad_threshold: 1\n")},
+	{5, "pad_threshold needs", GATE_WITH("    pad_threshold: 50%\n")},
+	{4, "needs pad_threshold", GATE_WITH(BASICS "    operations: [analyse]\n    pad: refer\n")},
+	{4, "and only then",
+	 GATE_WITH(BASICS "    operations: [analyse]\n    pad: off\n    pad_threshold: 0.5\n")},
+	{9, "pad has no use",
+	 GATE_WITH(BASICS "    operations: [read]\n    pad: off\n    galleries: [x]\n")},
 	{5, "raw_scores needs", GATE_WITH("    raw_scores: yes\n")},
 	{11, "estate needs a list", HEAD GATE "estate: {}\n"},
 	{12, "no such site", HEAD GATE "estate:\n  - {site: a b, class: lane, count: 1}\n"},
@@ -417,6 +458,7 @@ int main(void)
 		cmocka_unit_test(test_search_fmr),
 		cmocka_unit_test_setup_teardown(test_purpose_carries_its_options, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_denies_by_default, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_pad, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_estate, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
 		cmocka_unit_test(test_missing_file),
