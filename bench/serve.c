@@ -5,6 +5,7 @@
  *
  *   serve fill STORE KEY PACK N
  *   serve ask TARGET PKI KEY PACK N SCANNERS SECONDS
+ *   serve cold TARGET PKI KEY PACK N PID
  */
 #include <math.h>
 #include <pthread.h>
@@ -358,6 +359,70 @@ static void measure(struct bench *b, size_t n, unsigned scanners, size_t seconds
 	set_free(&b->set);
 }
 
+/* What a process has read from disk so far, and its waits for pages of files. */
+static void process_reads(const char *pid, double *megabytes, double *faults)
+{
+	unsigned long long bytes = 0;
+	char path[64], line[1024];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%s/io", pid);
+	file = fopen(path, "r");
+	while (file && fgets(line, sizeof(line), file))
+		sscanf(line, "read_bytes: %llu", &bytes);
+	if (file)
+		fclose(file);
+	*megabytes = (double)bytes / 1e6;
+	snprintf(path, sizeof(path), "/proc/%s/stat", pid);
+	file = fopen(path, "r");
+	*faults = NAN;
+	if (file && fgets(line, sizeof(line), file))
+		sscanf(line, "%*d (%*[^)]) %*c %*d %*d %*d %*d %*d %*u %*u %*u %lf", faults);
+	if (file)
+		fclose(file);
+}
+
+/* Searches of a daemon that has not read its store yet, or has not the memory to hold it. */
+static void measure_cold(struct bench *b, const char *purpose, const char *pid)
+{
+	double ms[RUNS], before[2], first[2], after[2], first_ms = 0;
+	struct biomatch_client *client = remote_dial(&b->remote);
+	struct arena arena;
+
+	process_reads(pid, &before[0], &before[1]);
+	for (size_t i = 0; i <= RUNS; i++) {
+		int64_t began = clock_monotonic_ns();
+
+		arena_init(&arena, 1 << 20);
+		remote_identify(client, purpose, 10, &b->templates[i % PROBES], &arena);
+		arena_deinit(&arena);
+		*(i ? &ms[i - 1] : &first_ms) =
+			(double)(clock_monotonic_ns() - began) / CLOCK_NS_PER_MS;
+		if (!i)
+			process_reads(pid, &first[0], &first[1]);
+	}
+	process_reads(pid, &after[0], &after[1]);
+	printf("| %-9s | %8.1f | %8.1f | %6.0f | %8.2f | %8.2f | %8.2f | %6.0f |\n", purpose,
+	       first_ms, first[0] - before[0], first[1] - before[1], quantile(ms, RUNS, 0.5),
+	       quantile(ms, RUNS, 0.99), (after[0] - first[0]) / RUNS,
+	       (after[1] - first[1]) / RUNS);
+	biomatch_client_close(client);
+}
+
+static void measure_small(struct bench *b, const char *pid)
+{
+	b->set.dim = b->remote.pack->dim;
+	b->set.spread = SET_SPREAD;
+	arena_init(&b->arena, 1 << 20);
+	make_templates(b);
+	printf("| search | first ms | MB read | faults | p50 ms | p99 ms | MB read each | faults "
+	       "each |\n"
+	       "|---|--:|--:|--:|--:|--:|--:|--:|\n");
+	measure_cold(b, "fast", pid);
+	measure_cold(b, "certified", pid);
+	arena_deinit(&b->arena);
+}
+
 int main(int argc, char **argv)
 {
 	struct bench *b = calloc(1, sizeof(*b));
@@ -370,6 +435,10 @@ int main(int argc, char **argv)
 		remote_init(&b->remote, argv[2], argv[3], argv[4], argv[5]);
 		measure(b, strtoul(argv[6], NULL, 10), (unsigned)strtoul(argv[7], NULL, 10),
 			strtoul(argv[8], NULL, 10));
+		remote_deinit(&b->remote);
+	} else if (b && argc == 8 && !strcmp(argv[1], "cold")) {
+		remote_init(&b->remote, argv[2], argv[3], argv[4], argv[5]);
+		measure_small(b, argv[7]);
 		remote_deinit(&b->remote);
 	} else {
 		fprintf(stderr, "usage: see bench/serve\n");

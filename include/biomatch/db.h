@@ -113,6 +113,12 @@ void db_abort(struct db_txn *txn);
 /* True with *value set when the key is there. */
 bool db_get(struct db_txn *txn, enum db_table table, struct bytes key, struct bytes *value);
 /* Adds or replaces. */
+/*
+ * Of bytes of a value in the map: whether all are in memory, and a hint to the kernel to
+ * read them from disk before they are looked at.
+ */
+bool db_is_resident(struct bytes part);
+void db_prefetch(struct bytes part);
 void db_put(struct db_txn *txn, enum db_table table, struct bytes key, struct bytes value);
 /* Adds or replaces a value of len bytes that the caller fills in place; NULL on error. */
 void *db_reserve(struct db_txn *txn, enum db_table table, struct bytes key, size_t len);

@@ -8,7 +8,9 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
@@ -207,6 +209,10 @@ static int keep_to_ourselves(MDB_env *env)
 	return rc;
 }
 
+/*
+ * Who serves a store reads single pages here and there, and says what it wants of long runs
+ * (db_prefetch); who reads it for a copy or a check reads it all.
+ */
 static int open_env(struct db *db, const char *dir, uint64_t map_size, unsigned max_readers,
 		    bool writes)
 {
@@ -219,7 +225,8 @@ static int open_env(struct db *db, const char *dir, uint64_t map_size, unsigned 
 	if (!rc)
 		rc = mdb_env_set_maxreaders(db->env, max_readers);
 	if (!rc)
-		rc = mdb_env_open(db->env, dir, MDB_NOTLS | (writes ? 0 : MDB_RDONLY), 0600);
+		rc = mdb_env_open(db->env, dir, MDB_NOTLS | (writes ? MDB_NORDAHEAD : MDB_RDONLY),
+				  0600);
 	if (!rc)
 		rc = keep_to_ourselves(db->env);
 	if (!rc)
@@ -547,6 +554,43 @@ void db_abort(struct db_txn *txn)
 	txn->handle = NULL;
 	if (!txn->parent)
 		leave(txn->db);
+}
+
+/* The pages that bytes in the map are on. */
+static struct bytes pages_of(struct bytes part)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	size_t before = (uintptr_t)part.data % page;
+
+	return (struct bytes){part.data - before, (before + part.len + page - 1) / page * page};
+}
+
+bool db_is_resident(struct bytes part)
+{
+	struct bytes pages = pages_of(part);
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), step = 1024;
+	unsigned char there[1024];
+
+	for (size_t at = 0; at < pages.len; at += step * page) {
+		size_t len = pages.len - at < step * page ? pages.len - at : step * page;
+
+		if (mincore((void *)(uintptr_t)(pages.data + at), len, there))
+			return true;
+		for (size_t i = 0; i < len / page; i++) {
+			if (!(there[i] & 1))
+				return false;
+		}
+	}
+	return true;
+}
+
+void db_prefetch(struct bytes part)
+{
+	struct bytes pages = pages_of(part);
+
+	/* Where the hint is refused the bytes are read when they are looked at. */
+	if (madvise((void *)(uintptr_t)pages.data, pages.len, MADV_WILLNEED))
+		log_debug("prefetch_failed", "error=%s", strerror(errno));
 }
 
 static MDB_val val_of(struct bytes b)

@@ -8,6 +8,12 @@
 
 _Static_assert(GALLERY_MAX_SEARCHES <= CODE_MAX_PROBES, "a scan takes every search of a pass");
 
+/* A plane in so many is looked for in memory, and after one that was not there so many on end. */
+#define LOOK_EVERY 8
+#define COLD_FOR   64
+/* Segments that are asked for from disk ahead of the scan: 2 to 10 MB. */
+#define READ_AHEAD 8
+
 /* One search of a pass: what it asks for, turned into what rows hold. */
 struct seek {
 	struct gallery_search *search;
@@ -49,6 +55,9 @@ struct scan {
 	struct hits best[GALLERY_MAX_SEARCHES];
 	uint64_t compared;
 	struct segment segment;
+	unsigned taken;     /* segments */
+	unsigned cold;      /* segments whose planes are still to be looked for in memory */
+	uint64_t ahead_row; /* segments before it have been asked for from disk */
 };
 
 static bool among(const uint64_t *list, size_t n, uint64_t value)
@@ -213,12 +222,60 @@ static bool still_asked(struct scan *scan)
 	return scan->m > 0;
 }
 
+/* The plane that is read from end to end: signs, where every search begins with them. */
+static struct bytes plane_read(const struct scan *scan, const struct segment *segment,
+			       const struct code_segment *codes)
+{
+	size_t dim = scan->pass->gallery->dim, rows = segment->head.rows;
+	size_t signs = code_sign_bytes(rows, dim), all = signs + code_nibble_bytes(rows, dim);
+	bool fast = true;
+
+	for (size_t i = 0; i < scan->m; i++)
+		fast = fast && scan->queries[i].mode == CODE_FAST && !scan->queries[i].rest;
+	return (struct bytes){codes->signs, fast ? signs : all};
+}
+
+/*
+ * Where planes are not in memory, those of the next segments are read from disk while this
+ * one is scanned, so that a search runs at the speed of the disk. It is noticed
+ * by a look at a segment now and then; for a while after that every one is looked at.
+ */
+static int read_ahead(struct scan *scan)
+{
+	uint64_t row = scan->segment.head.last_row + 1;
+	struct code_segment codes;
+	struct segment ahead;
+	struct bytes plane;
+
+	if (!scan->cold && scan->taken++ % LOOK_EVERY)
+		return 0;
+	scan->cold -= scan->cold > 0;
+	if (scan->ahead_row < row)
+		scan->ahead_row = row;
+	while (scan->ahead_row - row < (uint64_t)READ_AHEAD * SEGMENT_ROWS &&
+	       segment_at_or_after(scan->txn, scan->pass->gallery, scan->ahead_row, &ahead) &&
+	       segment_codes(scan->txn, scan->pass->gallery, &ahead, &codes)) {
+		plane = plane_read(scan, &ahead, &codes);
+		if (!db_is_resident(plane)) {
+			db_prefetch(plane);
+			scan->cold = COLD_FOR;
+		}
+		if (!scan->cold)
+			break;
+		scan->ahead_row = ahead.head.last_row + 1;
+	}
+	return scan->txn->error;
+}
+
 static int scan_segments(struct scan *scan)
 {
 	int error = 0;
 
-	while (!error && still_asked(scan) && take_segment(scan))
-		error = scan_segment(scan);
+	while (!error && still_asked(scan) && take_segment(scan)) {
+		error = read_ahead(scan);
+		if (!error)
+			error = scan_segment(scan);
+	}
 	return error ? error : scan->txn->error;
 }
 
