@@ -30,6 +30,7 @@
 struct bench {
 	struct remote remote;
 	struct set set;
+	struct set paged;   /* its planes again, in pages of 4 KB as the daemon's map has */
 	struct arena arena; /* of the templates */
 	Biomatch__V1__Template templates[PROBES];
 	float probes[PROBES * CODE_MAX_DIM];
@@ -194,7 +195,8 @@ static void check(struct bench *b, const char *purpose)
 }
 
 /* Milliseconds of the kernels alone, of one search of m probes. */
-static double kernels(struct bench *b, enum method method, unsigned threads, size_t m)
+static double kernels(struct bench *b, const struct set *set, enum method method, unsigned threads,
+		      size_t m)
 {
 	struct team *team = team_new(threads);
 	struct found found[PROBES];
@@ -210,7 +212,7 @@ static double kernels(struct bench *b, enum method method, unsigned threads, siz
 					.found = found};
 		int64_t began = clock_monotonic_ns();
 
-		team_search(team, &b->set, &search);
+		team_search(team, set, &search);
 		ms[i] = (double)(clock_monotonic_ns() - began) / CLOCK_NS_PER_MS;
 	}
 	team_free(team);
@@ -242,29 +244,39 @@ static void join(pthread_t *threads, size_t n)
 		pthread_join(threads[i], NULL);
 }
 
+static void print_times(const char *purpose, const char *clients, const double alone[2],
+			double match, double whole)
+{
+	char in_daemon[32] = "";
+
+	if (match > 0)
+		snprintf(in_daemon, sizeof(in_daemon), "%.3f (%.2f)", match, match / alone[1]);
+	printf("| %-9s | %-10s | %8.3f | %8.3f (%.2f) | %16s | %8.3f (%.2f) |\n", purpose, clients,
+	       alone[0], alone[1], alone[1] / alone[0], in_daemon, whole, whole / alone[1]);
+}
+
 /* One search at a time, then from 16 clients at once. */
 static void compare(struct bench *b, const char *purpose, enum method method, unsigned threads)
 {
 	struct caller *all = callers(b, PROBES, purpose, RUNS);
-	double bare = kernels(b, method, threads, 1), batch, whole, match;
+	double alone[2] = {kernels(b, &b->set, method, threads, 1),
+			   kernels(b, &b->paged, method, threads, 1)};
 	pthread_t ids[PROBES];
 	int64_t began;
 
 	start(all, 1, ids);
 	join(ids, 1);
-	whole = quantile(all[0].ms, all[0].n, 0.5);
-	match = quantile(all[0].match_ms, all[0].n, 0.5);
-	printf("| %-9s | 1 client | %8.3f | %8.3f (%.2f) | %8.3f (%.2f) |\n", purpose, bare, match,
-	       match / bare, whole, whole / bare);
-	batch = kernels(b, method, threads, PROBES) / PROBES;
+	print_times(purpose, "1 client", alone, quantile(all[0].match_ms, all[0].n, 0.5),
+		    quantile(all[0].ms, all[0].n, 0.5));
+	alone[0] = kernels(b, &b->set, method, threads, PROBES) / PROBES;
+	alone[1] = kernels(b, &b->paged, method, threads, PROBES) / PROBES;
 	for (size_t i = 0; i < PROBES; i++)
 		all[i].n = 0;
 	began = clock_monotonic_ns();
 	start(all, PROBES, ids);
 	join(ids, PROBES);
-	whole = (double)(clock_monotonic_ns() - began) / CLOCK_NS_PER_MS / (PROBES * RUNS);
-	printf("| %-9s | %d clients | %8.3f | | %8.3f (%.2f) |\n", purpose, PROBES, batch, whole,
-	       whole / batch);
+	print_times(purpose, "16 clients", alone, 0,
+		    (double)(clock_monotonic_ns() - began) / CLOCK_NS_PER_MS / (PROBES * RUNS));
 	free(all);
 }
 
@@ -346,8 +358,10 @@ static void measure(struct bench *b, size_t n, unsigned scanners, size_t seconds
 	       (double)b->threshold, scanners, scanners > 1 ? "s" : "", score_kernel()->name);
 	check(b, "certified");
 	check(b, "fast");
-	printf("\n| ms of a search | | kernels alone | in the daemon | whole RPC |\n"
-	       "|---|---|--:|--:|--:|\n");
+	set_copy_paged(&b->set, &b->paged);
+	printf("\n| ms of a search | | kernels alone, huge pages | kernels alone, 4 KB pages | in "
+	       "the "
+	       "daemon | whole RPC |\n|---|---|--:|--:|--:|--:|\n");
 	compare(b, "certified", METHOD_CERTIFIED, scanners);
 	compare(b, "fast", METHOD_FAST, scanners);
 	printf("\n| Verify beside | p50 ms | p99 ms | p99.9 ms | searches |\n"
@@ -356,6 +370,7 @@ static void measure(struct bench *b, size_t n, unsigned scanners, size_t seconds
 	contend(b, seconds, "certified");
 	contend(b, seconds, "fast");
 	arena_deinit(&b->arena);
+	set_free_paged(&b->paged);
 	set_free(&b->set);
 }
 

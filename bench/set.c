@@ -518,3 +518,29 @@ void set_make(struct set *set, size_t n, struct search *truth)
 	}
 	set_memory_free(making, 2 * sizeof(*making));
 }
+
+static uint8_t *copy_paged(const uint8_t *from, size_t bytes)
+{
+	uint8_t *memory =
+		mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (memory == MAP_FAILED || madvise(memory, bytes, MADV_NOHUGEPAGE) != 0) {
+		perror("bench: memory");
+		exit(1);
+	}
+	memcpy(memory, from, bytes);
+	return memory;
+}
+
+void set_copy_paged(const struct set *set, struct set *out)
+{
+	*out = *set;
+	out->signs = copy_paged(set->signs, set_bytes_signs(set));
+	out->nibbles = copy_paged(set->nibbles, set_bytes_nibbles(set));
+}
+
+void set_free_paged(struct set *set)
+{
+	set_memory_free(set->signs, set_bytes_signs(set));
+	set_memory_free(set->nibbles, set_bytes_nibbles(set));
+}

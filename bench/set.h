@@ -67,6 +67,9 @@ void seeds_free(struct seeds *seeds, size_t dim);
  */
 void set_make(struct set *set, size_t n, struct search *truth);
 void set_free(struct set *set);
+/* The same set with its planes in pages of 4 KB, as a file's map has them. It borrows the rows. */
+void set_copy_paged(const struct set *set, struct set *out);
+void set_free_paged(struct set *set);
 /* Template number index of the distribution; the set holds 0..n-1. */
 void set_draw(const struct set *set, uint64_t index, float *out);
 size_t set_bytes_signs(const struct set *set);

@@ -14,6 +14,9 @@ _Static_assert(GALLERY_MAX_SEARCHES <= CODE_MAX_PROBES, "a scan takes every sear
 /* Segments that are asked for from disk ahead of the scan: 2 to 10 MB. */
 #define READ_AHEAD 8
 
+/* Rows of the tail that are asked for from memory at once. */
+#define TAIL_BATCH 16
+
 /* One search of a pass: what it asks for, turned into what rows hold. */
 struct seek {
 	struct gallery_search *search;
@@ -279,25 +282,58 @@ static int scan_segments(struct scan *scan)
 	return error ? error : scan->txn->error;
 }
 
+/* Rows of the tail, each on a page of its own, on their way from memory. */
+struct tail_rows {
+	size_t n;
+	struct bytes values[TAIL_BATCH];
+};
+
+/* Takes the next rows, and asks for where their floats and facts begin: the reads overlap. */
+static bool take_tail_rows(struct scan *scan, struct db_cursor *cursor, struct tail_rows *rows,
+			   struct bytes *found, struct bytes *value)
+{
+	bool more = true;
+
+	rows->n = 0;
+	while (more && rows->n < TAIL_BATCH && key_in_gallery(*found, scan->pass->gallery->id)) {
+		__builtin_prefetch(value->data + VECTOR_OFFSET);
+		__builtin_prefetch(value->data + VECTOR_OFFSET + 64);
+		__builtin_prefetch(value->data + value->len - sizeof(struct row_facts));
+		rows->values[rows->n++] = *value;
+		more = db_cursor_next(cursor, found, value);
+	}
+	return more && rows->n == TAIL_BATCH;
+}
+
+static int scan_tail_rows(struct scan *scan, const struct tail_rows *rows)
+{
+	int error = 0;
+
+	for (size_t r = 0; !error && r < rows->n; r++) {
+		struct row row;
+
+		error = tail_row_parse(rows->values[r], scan->pass->gallery->dim, &row);
+		scan->compared++;
+		for (size_t i = 0; !error && i < scan->m; i++)
+			error = consider(scan, i, &row.facts, row.floats);
+	}
+	return error;
+}
+
 static int scan_tail(struct scan *scan)
 {
-	const struct gallery_record *gallery = scan->pass->gallery;
-	struct record_key key = row_key(gallery->id, scan->pass->first_row);
+	struct record_key key = row_key(scan->pass->gallery->id, scan->pass->first_row);
 	struct bytes found, value;
 	struct db_cursor cursor;
+	struct tail_rows rows;
 	int error = 0;
 	bool more;
 
 	db_cursor_open(scan->txn, DB_TAIL, &cursor);
 	more = db_cursor_seek(&cursor, key_bytes(&key), &found, &value);
-	for (; !error && more && key_in_gallery(found, gallery->id);
-	     more = db_cursor_next(&cursor, &found, &value)) {
-		struct row row;
-
-		error = tail_row_parse(value, gallery->dim, &row);
-		scan->compared++;
-		for (size_t i = 0; !error && i < scan->m; i++)
-			error = consider(scan, i, &row.facts, row.floats);
+	while (!error && more) {
+		more = take_tail_rows(scan, &cursor, &rows, &found, &value);
+		error = scan_tail_rows(scan, &rows);
 	}
 	db_cursor_close(&cursor);
 	return error ? error : scan->txn->error;
