@@ -7,7 +7,6 @@ once; and everything fails for a while. Whatever is answered then must be true, 
 MEMORY_SHARE is the share of places that take part, one in so many.
 """
 import contextlib
-import http.client
 import mmap
 import os
 import random
@@ -202,15 +201,6 @@ class CallsTest(MemoryTest):
         self.assertEqual(client.call("/grpc.health.v1.Health/Check", health.HealthCheckRequest(),
                                      health.HealthCheckResponse).status, 1, "SERVING")
 
-    def metrics(self, _client, _):
-        try:
-            status, body = self.daemon.page("/metrics")
-        except (OSError, http.client.HTTPException):
-            raise Refused from None
-        if status != 200:
-            raise Refused
-        self.assertIn("biomatch_", body)
-
     def reload(self, _client, _):
         def events():
             return [sum(self.daemon.events("%s_%s" % (what, how)) for how in ("taken", "not_taken", "refused"))
@@ -226,7 +216,7 @@ class CallsTest(MemoryTest):
                     self.less, self.encounters("s%d", ["two"]), self.gone):
             yield "lane", ask
         for ask in (self.gallery("Create"), self.gallery("Get"), self.galleries(1), self.gallery("Delete"),
-                    self.galleries(0), self.checkpoint, self.entries, self.metrics, self.reload):
+                    self.galleries(0), self.checkpoint, self.entries, self.reload):
             yield "admin", ask
 
     def honest(self, client, ask, n):
