@@ -69,7 +69,7 @@ GOOGLE   := google/protobuf/any.proto google/protobuf/timestamp.proto google/pro
 GEN_C    := $(patsubst %.proto,$(GEN)/%.pb-c.c,$(PROTOS) $(GOOGLE))
 GEN_OBJ  := $(patsubst $(GEN)/%.c,$B/obj/gen/%.o,$(GEN_C))
 
-.PHONY: all help setup demo test test-crash test-memory test-search unit e2e lint layers format clean install bench check-format bench-serve soak
+.PHONY: all help setup demo test test-crash test-memory test-search unit e2e lint layers format clean install bench check-format bench-serve bench-writer soak
 .DELETE_ON_ERROR:
 .SECONDARY:
 

@@ -3,7 +3,7 @@
 # libraries that only x may use. `make layers` proves both.
 
 MODULES := base quality yaml pack keys conf wire db changes audit score face faceworker batch policy \
-           net gallery writer service client metrics console envelope
+           net gallery writer client standby service metrics console envelope
 
 DEPS_base       :=
 DEPS_quality    := base
@@ -26,7 +26,8 @@ DEPS_writer     := base db changes gallery keys pack
 DEPS_metrics    := base
 DEPS_envelope   := base
 DEPS_console    := base
-DEPS_service    := base wire audit score gallery keys pack policy writer batch faceworker face db metrics quality
+DEPS_standby    := base client db changes gallery keys wire writer
+DEPS_service    := base wire audit changes score gallery keys pack policy writer batch faceworker face db metrics quality standby client
 DEPS_client     := base wire
 
 # Programs: everything below src/<program> links into build/<mode>/<program>.
@@ -35,7 +36,7 @@ DIR_biomatchd      := daemon
 DIR_biomatch       := cli
 DIR_biomatch-face  := facemain
 DEPS_daemon        := base yaml conf pack keys db changes gallery writer policy batch faceworker face \
-                      service net score wire metrics console audit envelope quality
+                      service net score wire metrics console audit envelope quality standby client
 DEPS_cli           := base client wire audit
 DEPS_facemain      := base pack face faceworker score quality
 
@@ -60,6 +61,7 @@ LIBS_envelope   := -lcrypto
 LIBS_writer     := -pthread
 LIBS_metrics    := -lm -pthread
 LIBS_console    := -levent_extra -levent_core -pthread
+LIBS_standby    := -pthread
 LIBS_service    := -lcrypto -pthread
 LIBS_client     := -lnghttp2 -lssl -lcrypto
 LIBS_daemon     := -lsystemd -levent_core

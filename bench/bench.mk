@@ -37,6 +37,11 @@ $B/bench/writer: bench/writer.c $(foreach d,writer $(call linked,writer),$B/lib/
 		$(foreach d,writer $(call linked,writer),$B/lib/lib$d.a) -Wl,--end-group \
 		$(call liblibs,writer)
 
+bench-writer: $B/bench/writer ## measure durable writes on this disk, in groups and one by one; BENCH_ARGS=ENROLMENTS
+	rm -rf $B/bench/store
+	$< $B/bench/store $(BENCH_ARGS)
+	rm -rf $B/bench/store
+
 # The audit log: build/<mode>/bench/audit DIR.
 $B/bench/audit: bench/audit.c $(foreach d,writer audit $(call linked,writer) $(call linked,audit),$B/lib/lib$d.a)
 	@mkdir -p $(@D)

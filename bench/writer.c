@@ -1,8 +1,9 @@
 /*
- * Durable writes: enrolments a second by the number that wait at once, then what
+ * Durable writes: enrolments a second and how long each waits for its answer, by the
+ * number that wait at once, as a group and with one commit each; then what
  * upkeep, deletion, erasure and comparison cost in the store that came of it.
  *
- *   writer DIR [ENROLMENTS]      DIR is new, on the disk that is to be measured
+ *   writer DIR [ENROLMENTS]      DIR must not be there, on the disk that is to be measured
  */
 #include <pthread.h>
 #include <semaphore.h>
@@ -35,8 +36,12 @@ struct enrolment {
 	struct gallery_change change;
 	char subject[32];
 	float vector[DIM];
+	int64_t submitted_ns;
 	bool busy;
 };
+
+static int64_t *waits; /* of a run's enrolments, in ns */
+static unsigned n_waits;
 
 static struct enrolment *enrolments;
 
@@ -76,6 +81,7 @@ static void done(struct writer_job *job, int error)
 	struct enrolment *e = (struct enrolment *)job;
 
 	must(error, "enrolment");
+	waits[n_waits++] = clock_monotonic_ns() - e->submitted_ns;
 	__atomic_store_n(&e->busy, false, __ATOMIC_RELEASE);
 	sem_post(&e->bench->free);
 }
@@ -89,12 +95,35 @@ static struct enrolment *free_slot(unsigned waiting)
 	abort(); /* the semaphore counts them */
 }
 
-static void enrol(struct bench *b, unsigned n, unsigned waiting)
+static int compare_waits(const void *a, const void *b)
+{
+	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+static double wait_ms(unsigned percent)
+{
+	return (double)waits[(size_t)(n_waits - 1) * percent / 100] / CLOCK_NS_PER_MS;
+}
+
+static void open_writer(struct bench *b, unsigned max_group)
+{
+	const struct writer_options options = {.capacity = MAX_WAITING,
+					       .max_group = max_group,
+					       .changes = {INT64_MAX, UINT64_MAX}};
+
+	must(writer_open(b->db, b->store, b->keys, &options, &b->writer), "writer");
+}
+
+static void enrol(struct bench *b, unsigned n, unsigned waiting, unsigned max_group)
 {
 	int64_t began = clock_monotonic_ns();
 	struct writer_stat before, after;
 	double ms;
 
+	open_writer(b, max_group);
+	n_waits = 0;
 	writer_stat(b->writer, &before);
 	sem_init(&b->free, 0, waiting);
 	for (unsigned i = 0; i < n; i++) {
@@ -113,14 +142,18 @@ static void enrol(struct bench *b, unsigned n, unsigned waiting)
 						    .embedding = e->vector,
 						    .dim = DIM,
 						    .encounter = {.expires_ms = GALLERY_NEVER}};
+		e->submitted_ns = clock_monotonic_ns();
 		must(writer_submit(b->writer, &e->job), "submit");
 	}
 	for (unsigned i = 0; i < waiting; i++)
 		sem_wait(&b->free);
 	ms = ms_since(began);
 	writer_stat(b->writer, &after);
-	printf("%5u waiting  %8.0f enrolments/s  %6.1f in a commit\n", waiting, n / ms * 1000,
-	       (double)n / (double)(after.commits - before.commits));
+	qsort(waits, n_waits, sizeof(*waits), compare_waits);
+	printf("%7u %9u %14.0f %9.1f %8.1f %8.1f %8.1f\n", waiting, max_group, n / ms * 1000,
+	       (double)n / (double)(after.commits - before.commits), wait_ms(50), wait_ms(99),
+	       wait_ms(100));
+	writer_close(b->writer);
 	sem_destroy(&b->free);
 }
 
@@ -215,9 +248,6 @@ static void measure_verification(struct bench *b)
 
 static void open_bench(struct bench *b, const char *dir)
 {
-	static const struct writer_options options = {.capacity = MAX_WAITING,
-						      .max_group = MAX_WAITING,
-						      .changes = {INT64_MAX, UINT64_MAX}};
 	struct gallery_change change = {.kind = GALLERY_CREATE, .gallery = "bench"};
 	uint8_t key[KEYS_MASTER_LEN] = {1};
 	char path[512], message[256] = "";
@@ -231,7 +261,6 @@ static void open_bench(struct bench *b, const char *dir)
 	must(db_open(dir, UINT64_C(64) << 30, 64, &b->db, message), message);
 	must(gallery_store_open(b->db, b->keys, &b->pack, &b->store), "store");
 	commit_change(b, &change);
-	must(writer_open(b->db, b->store, b->keys, &options, &b->writer), "writer");
 }
 
 int main(int argc, char **argv)
@@ -248,10 +277,16 @@ int main(int argc, char **argv)
 	if (!enrolments)
 		return 1;
 	open_bench(&b, argv[1]);
-	enrol(&b, 1, 1); /* makes the rotation */
-	for (unsigned waiting = 1; waiting <= MAX_WAITING; waiting *= 10)
-		enrol(&b, waiting == 1 ? n / 10 : n, waiting);
-	writer_close(b.writer);
+	waits = calloc(n + 1, sizeof(*waits));
+	if (!waits)
+		return 1;
+	puts("waiting max group   enrolments/s  a commit   p50 ms   p99 ms   max ms");
+	enrol(&b, 1, 1, 1); /* makes the rotation */
+	for (unsigned waiting = 1; waiting <= MAX_WAITING; waiting *= 10) {
+		if (waiting > 1) /* what a group saves */
+			enrol(&b, n / 10, waiting, 1);
+		enrol(&b, waiting == 1 ? n / 10 : n, waiting, MAX_WAITING);
+	}
 	measure_upkeep(&b);
 	measure_deletion(&b);
 	measure_scrub(&b);
@@ -259,6 +294,7 @@ int main(int argc, char **argv)
 	gallery_store_close(b.store);
 	db_close(b.db);
 	keys_close(b.keys);
+	free(waits);
 	free(enrolments);
 	return 0;
 }

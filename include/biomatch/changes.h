@@ -60,6 +60,8 @@ enum changes_role {
 	CHANGES_SUPERSEDED, /* another daemon has taken the lead */
 };
 
+/* False in a store of the version that had no log. */
+bool changes_exist(struct db_txn *txn);
 /* Makes an empty log in a store that has none. */
 int changes_begin(struct db_txn *txn) BM_MUST_CHECK;
 

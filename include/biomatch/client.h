@@ -61,4 +61,23 @@ int biomatch_client_call(struct biomatch_client *client, const char *path,
 			 struct arena *arena, ProtobufCMessage **reply,
 			 struct biomatch_status *status) BM_MUST_CHECK;
 
+/* How a stream is taken. */
+struct biomatch_stream {
+	/* Every message of the answer; it lives until the next. Anything but 0 ends the call. */
+	int (*take)(void *ctx, const ProtobufCMessage *message);
+	void *ctx;
+	uint32_t idle_ms; /* without a message for so long the service is taken for lost */
+	int wake_fd;      /* ends the call once it can be read; -1 for none */
+};
+
+/*
+ * One call that is answered with any number of messages, without a deadline. BM_ECANCELLED
+ * when it was woken; else as biomatch_client_call, or what take returned.
+ */
+int biomatch_client_stream(struct biomatch_client *client, const char *path,
+			   const ProtobufCMessage *request,
+			   const ProtobufCMessageDescriptor *message_type,
+			   const struct biomatch_stream *stream, struct arena *arena,
+			   struct biomatch_status *status) BM_MUST_CHECK;
+
 #endif

@@ -59,6 +59,12 @@ struct conf {
 		uint32_t checkpoint; /* ms */
 	} audit;
 	struct {
+		char *leader; /* "host:port"; NULL for a daemon that leads */
+		char *certificate, *private_key, *ca, *server_name,
+			*purpose; /* NULL without leader */
+		uint32_t max_age; /* ms */
+	} follow;
+	struct {
 		uint32_t age; /* ms */
 		unsigned entries;
 	} changes;

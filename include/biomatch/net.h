@@ -55,6 +55,8 @@ struct net_handler {
 	void (*message)(void *ctx, void *state, uint8_t *data, size_t len);
 	/* The client will send no more. */
 	void (*half_close)(void *ctx, void *state);
+	/* The client has taken all that was sent so far; NULL where that does not matter. */
+	void (*sent)(void *ctx, void *state);
 	/* The client is gone or gave up; net_call_finish is still owed. */
 	void (*cancel)(void *ctx, void *state);
 	/*

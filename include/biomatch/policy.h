@@ -32,8 +32,9 @@ enum policy_operation {
 	POLICY_DELETE, /* DeleteEncounter, DeleteSubject */
 	POLICY_ANALYSE,
 	POLICY_EXTRACT,
-	POLICY_ADMIN, /* galleries */
-	POLICY_AUDIT, /* the audit log */
+	POLICY_ADMIN,  /* galleries */
+	POLICY_AUDIT,  /* the audit log */
+	POLICY_FOLLOW, /* the change log */
 	POLICY_OPERATIONS
 };
 

@@ -26,6 +26,7 @@
 #include "biomatch/metrics.h"
 #include "biomatch/pack.h"
 #include "biomatch/policy.h"
+#include "biomatch/standby.h"
 #include "biomatch/writer.h"
 
 struct service;
@@ -35,6 +36,7 @@ struct service_options {
 	struct db *db;
 	struct gallery_store *store;
 	struct writer *writer;
+	struct standby *standby; /* the daemon's part: whether it leads */
 	const struct keys *keys;
 	const struct pack *pack;
 	struct policy *policy; /* becomes the service's */
@@ -84,6 +86,7 @@ struct service_stat {
 	struct batch_stat face, read, scan;
 	unsigned calls_open;
 	bool draining, faces_work, writes_work; /* what health depends on */
+	unsigned followers;                     /* streams of changes under way */
 };
 void service_stat(struct service *service, struct service_stat *out);
 
@@ -93,6 +96,8 @@ int service_call_open(struct service *service, const char *path, const struct se
 /* One request message; data is malloc'ed and becomes the service's. */
 void service_call_message(struct service_call *call, uint8_t *data, size_t len);
 void service_call_half_close(struct service_call *call);
+/* The caller has taken all that was sent; a stream goes on then. */
+void service_call_sent(struct service_call *call);
 /* Nobody waits any more; the sink's finish is still called. */
 void service_call_cancel(struct service_call *call);
 /* The transport's last touch; may come before or after the sink's finish. */

@@ -54,9 +54,6 @@ struct writer_options {
 	unsigned capacity;             /* jobs waiting */
 	unsigned max_group;            /* jobs in one commit */
 	struct changes_limits changes; /* what the change log keeps */
-	/* Told after every commit, before the jobs are; on the writer thread. NULL for nobody. */
-	void (*committed)(void *ctx);
-	void *ctx;
 };
 
 int writer_open(struct db *db, struct gallery_store *store, const struct keys *keys,
@@ -65,6 +62,12 @@ int writer_open(struct db *db, struct gallery_store *store, const struct keys *k
 void writer_close(struct writer *writer);
 
 int writer_submit(struct writer *writer, struct writer_job *job) BM_MUST_CHECK;
+
+/*
+ * Who is told of every commit, on the writer thread, before the jobs are; it must not
+ * submit. NULL for nobody: none is told any more once that returns.
+ */
+void writer_listen(struct writer *writer, void (*committed)(void *ctx), void *ctx);
 
 /* Checks every remembered request; *faults is raised by those that are damaged. */
 int writer_check(struct db_txn *txn, uint64_t *faults) BM_MUST_CHECK;

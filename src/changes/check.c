@@ -94,7 +94,7 @@ int changes_check(struct db_txn *txn, const struct keys *keys, uint64_t *entries
 	if (!body)
 		return BM_ENOMEM;
 	/* A store of the version before, which is only read. */
-	if (!state_exists(txn)) {
+	if (!changes_exist(txn)) {
 		free(body);
 		return txn->error;
 	}

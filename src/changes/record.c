@@ -28,7 +28,7 @@ static uint64_t sum_of(const void *record, size_t len)
 	return bytes_checksum((const uint8_t *)record + sizeof(uint64_t), len - sizeof(uint64_t));
 }
 
-bool state_exists(struct db_txn *txn)
+bool changes_exist(struct db_txn *txn)
 {
 	struct bytes value;
 

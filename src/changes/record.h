@@ -43,8 +43,6 @@ struct owner_key {
 struct bytes owner_key(const uint8_t owner[CHANGES_OWNER_LEN], uint64_t sequence,
 		       struct owner_key *key);
 
-/* False in a store of the version that had no log. */
-bool state_exists(struct db_txn *txn);
 int state_read(struct db_txn *txn, struct state_record *out) BM_MUST_CHECK;
 void state_write(struct db_txn *txn, struct state_record *state);
 

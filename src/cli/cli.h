@@ -161,6 +161,7 @@ int run_enrol_tree(struct cli *cli);
 int run_subject_show(struct cli *cli);
 int run_subject_delete(struct cli *cli);
 int run_subject_delete_encounter(struct cli *cli);
+int run_standby_promote(struct cli *cli);
 int run_gallery_create(struct cli *cli);
 int run_gallery_list(struct cli *cli);
 int run_gallery_show(struct cli *cli);

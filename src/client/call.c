@@ -116,6 +116,43 @@ static void begin_reply(struct call *call)
 		call->error = BM_ENOMEM;
 }
 
+/* A stream's message is whole: the next may come. */
+static void hand_message(struct call *call)
+{
+	call->error = call->take(call->take_ctx, (struct bytes){call->reply, call->reply_len});
+	bytes_wipe(call->reply, call->reply_len);
+	free(call->reply);
+	call->reply = NULL;
+	call->prefix_got = call->reply_got = call->reply_len = 0;
+	call->stirred = true;
+}
+
+/* Takes some bytes of the prefix, or of the message behind it. */
+static void take_bytes(struct call *call, const uint8_t **data, size_t *len)
+{
+	size_t n;
+
+	if (call->prefix_got < GRPC_PREFIX) {
+		call->reply_prefix[call->prefix_got++] = *(*data)++;
+		--*len;
+		if (call->prefix_got < GRPC_PREFIX)
+			return;
+		begin_reply(call);
+	} else {
+		n = call->reply_len - call->reply_got;
+		/* A second message in the answer to a unary call. */
+		if (!n)
+			call->error = BM_EPROTO;
+		n = n < *len ? n : *len;
+		memcpy(call->reply + call->reply_got, *data, n);
+		call->reply_got += n;
+		*data += n;
+		*len -= n;
+	}
+	if (call->take && !call->error && call->reply_got == call->reply_len)
+		hand_message(call);
+}
+
 static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream, const uint8_t *data,
 		   size_t len, void *user)
 {
@@ -125,20 +162,9 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream, cons
 	(void)user;
 	if (!call)
 		return 0;
-	for (; len && !call->error && call->prefix_got < GRPC_PREFIX; len--) {
-		call->reply_prefix[call->prefix_got++] = *data++;
-		if (call->prefix_got == GRPC_PREFIX)
-			begin_reply(call);
-	}
-	if (!len || call->error)
-		return 0;
-	/* A second message in the answer to a unary call. */
-	if (len > call->reply_len - call->reply_got) {
-		call->error = BM_EPROTO;
-		return 0;
-	}
-	memcpy(call->reply + call->reply_got, data, len);
-	call->reply_got += len;
+	while (len && !call->error)
+		take_bytes(call, &data, &len);
+	call->stirred |= call->error != 0;
 	return 0;
 }
 
@@ -154,6 +180,7 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
 		return 0;
 	call->answered = true;
 	call->ended |= (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
+	call->stirred |= call->ended;
 	return 0;
 }
 
@@ -164,7 +191,7 @@ static int on_close(nghttp2_session *session, int32_t stream, uint32_t code, voi
 	(void)user;
 	if (!call)
 		return 0;
-	call->ended = true;
+	call->ended = call->stirred = true;
 	call->reset = code;
 	call->stream = 0;
 	return 0;
@@ -209,6 +236,7 @@ static int submit(struct call *call, struct connection *c, const struct target *
 	char timeout[16];
 
 	format_timeout(deadline_ns, timeout);
+	/* The last one is left out where there is no deadline. */
 	const nghttp2_nv headers[] = {
 		HEADER(":method", "POST"),
 		HEADER(":scheme", "https"),
@@ -220,12 +248,26 @@ static int submit(struct call *call, struct connection *c, const struct target *
 		HEADER("grpc-timeout", timeout),
 	};
 
-	call->stream = nghttp2_submit_request(c->session, NULL, headers,
-					      sizeof(headers) / sizeof(headers[0]), &body, call);
+	call->stream = nghttp2_submit_request(
+		c->session, NULL, headers,
+		sizeof(headers) / sizeof(headers[0]) - (deadline_ns == CLOCK_FOREVER), &body, call);
 	if (call->stream < 0)
 		return fault_set(fault, BM_EPROTO, "cannot send: %s",
 				 nghttp2_strerror(call->stream));
 	return 0;
+}
+
+int call_run_stream(struct call *call, struct connection *c, const struct target *target,
+		    const char *path, uint32_t idle_ms, struct fault *fault)
+{
+	int error = submit(call, c, target, path, CLOCK_FOREVER, fault);
+
+	while (!error && !call->error && !call->ended) {
+		call->stirred = false;
+		error = connection_run(c, &call->stirred,
+				       clock_monotonic_ns() + idle_ms * CLOCK_NS_PER_MS, fault);
+	}
+	return error;
 }
 
 int call_run(struct call *call, struct connection *c, const struct target *target, const char *path,

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "biomatch/bytes.h"
 #include "connection.h"
 
 #define GRPC_PREFIX 5
@@ -34,6 +35,11 @@ struct call {
 	uint8_t *reply; /* NULL until its prefix is whole */
 	size_t prefix_got, reply_len, reply_got;
 
+	/* Of a stream: takes each message when it is whole; 0 or BM_E*. */
+	int (*take)(void *ctx, struct bytes message);
+	void *take_ctx;
+	bool stirred; /* a message came, or the end */
+
 	int error;            /* BM_* of a reply that cannot be taken; 0 for none */
 	uint32_t reset;       /* HTTP/2 error the stream was closed with */
 	bool answered, ended; /* ended: nothing more will come */
@@ -46,6 +52,9 @@ void call_deinit(struct call *call);
 /* Sends it and waits for the end. BM_E* of the connection; the rest is in call. */
 int call_run(struct call *call, struct connection *c, const struct target *target, const char *path,
 	     int64_t deadline_ns, struct fault *fault) BM_MUST_CHECK;
+/* The same for a stream, until no message comes for idle_ms. */
+int call_run_stream(struct call *call, struct connection *c, const struct target *target,
+		    const char *path, uint32_t idle_ms, struct fault *fault) BM_MUST_CHECK;
 /* The session callbacks that call_run relies on; NULL when out of memory. */
 nghttp2_session_callbacks *call_callbacks_new(void);
 

@@ -204,3 +204,54 @@ out:
 	call_deinit(&call);
 	return error;
 }
+
+/* A stream's messages on their way from bytes to the caller. */
+struct unpacking {
+	const struct biomatch_stream *stream;
+	const ProtobufCMessageDescriptor *type;
+	struct arena *arena;
+};
+
+static int take_message(void *ctx, struct bytes packed)
+{
+	struct unpacking *u = ctx;
+	ProtobufCMessage *message;
+	int error;
+
+	arena_reset(u->arena);
+	error = wire_unpack(u->type, u->arena, packed, &message);
+	return error ? error : u->stream->take(u->stream->ctx, message);
+}
+
+int biomatch_client_stream(struct biomatch_client *client, const char *path,
+			   const ProtobufCMessage *request,
+			   const ProtobufCMessageDescriptor *message_type,
+			   const struct biomatch_stream *stream, struct arena *arena,
+			   struct biomatch_status *status)
+{
+	struct unpacking unpacking = {stream, message_type, arena};
+	struct call call;
+	int error = call_init(&call, request);
+
+	if (error)
+		return fault_set(&client->fault, error, "the request cannot be packed");
+	call.take = take_message;
+	call.take_ctx = &unpacking;
+	error = connect_client(client, CLOCK_FOREVER);
+	if (error)
+		goto out;
+	client->connection.has_wake = stream->wake_fd >= 0;
+	client->connection.wake_fd = stream->wake_fd;
+	error = call_run_stream(&call, &client->connection, &client->target, path, stream->idle_ms,
+				&client->fault);
+	if (!error && call.error)
+		error = fault_set(&client->fault, call.error, "the stream cannot be taken: %s",
+				  bm_error_text(call.error));
+	if (!error)
+		error = read_status(client, &call, arena, status);
+out:
+	/* Nobody listens to what is left of the stream. */
+	connection_close(&client->connection);
+	call_deinit(&call);
+	return error;
+}

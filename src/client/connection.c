@@ -18,16 +18,19 @@
 static int wait_ready(const struct connection *c, short events, int64_t deadline_ns,
 		      struct fault *fault)
 {
-	struct pollfd p = {.fd = c->fd, .events = events};
+	struct pollfd p[2] = {{.fd = c->fd, .events = events},
+			      {.fd = c->has_wake ? c->wake_fd : -1, .events = POLLIN}};
 	int n, timeout;
 
 	do {
 		timeout = clock_poll_timeout(deadline_ns);
-		n = poll(&p, 1, timeout);
+		n = poll(p, 2, timeout);
 	} while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return fault_set(fault, BM_ENET, "cannot wait for the network: %s",
 				 strerror(errno));
+	if (p[1].revents)
+		return fault_set(fault, BM_ECANCELLED, "the call was given up");
 	/* A service that trickles bytes is late all the same. */
 	if (!n || !timeout)
 		return fault_set(fault, BM_EDEADLINE, "the service did not answer in time");

@@ -49,6 +49,8 @@ struct connection {
 	const uint8_t *out; /* the session's, until its next mem_send */
 	size_t out_len;
 	bool want_write; /* TLS waits for the socket to take more */
+	bool has_wake;
+	int wake_fd; /* with has_wake, ends what waits once it can be read: BM_ECANCELLED */
 };
 
 /* callbacks get no user data but that of their stream. */

@@ -21,6 +21,7 @@ enum kind {
 	DIR_WRITE,  /* char *: a directory that can be written */
 	PROGRAM,    /* char *: an executable file */
 	TEXT,       /* char * */
+	TEXT_MAYBE, /* as TEXT; NULL where the file does not say it */
 	COUNT,      /* unsigned */
 	COUNT_CPU,  /* unsigned; "auto" for one per processor */
 	SIZE,       /* uint64_t, bytes */
@@ -79,6 +80,13 @@ static const struct option options[] = {
 	OPTION(policy, file, FILE_PATH, "policy.yaml", NULL, NULL),
 	OPTION(audit, key, KEY_PATH, "audit.key", NULL, NULL),
 	OPTION(audit, checkpoint, DURATION, "10m", "1s", "1d"),
+	OPTION(follow, leader, TEXT_MAYBE, "", NULL, NULL),
+	OPTION(follow, certificate, FILE_MAYBE, "", NULL, NULL),
+	OPTION(follow, private_key, FILE_MAYBE, "", NULL, NULL),
+	OPTION(follow, ca, FILE_MAYBE, "", NULL, NULL),
+	OPTION(follow, server_name, TEXT_MAYBE, "", NULL, NULL),
+	OPTION(follow, purpose, TEXT_MAYBE, "", NULL, NULL),
+	OPTION(follow, max_age, DURATION, "10s", "2s", "1d"),
 	OPTION(changes, age, DURATION, "7d", "1m", "40d"),
 	OPTION(changes, entries, COUNT, "1000000", "1", "1000000000"),
 	OPTION(log, level, LEVEL, "info", NULL, NULL),
@@ -258,6 +266,9 @@ static int read_value(const struct loader *l, const struct value *v)
 	case LISTEN:
 		return read_listen(l, v);
 	case TEXT:
+	case TEXT_MAYBE:
+		if (v->option->kind == TEXT_MAYBE && !*v->text)
+			return fail_value(l, v, "needs a text");
 		return store_text(l, v, v->text);
 	case COUNT:
 	case COUNT_CPU:
@@ -305,7 +316,7 @@ static int load_option(const struct loader *l, const struct option *option)
 	const struct yaml_value *at = place_of(l, option->section, option->key);
 	struct value v = {option, at, at->key ? at->text : option->standard};
 
-	if (!at->key && option->kind == FILE_MAYBE)
+	if (!at->key && (option->kind == FILE_MAYBE || option->kind == TEXT_MAYBE))
 		return 0;
 	if (at->key && at->kind != YAML_SCALAR)
 		return fail_value(l, &v, "needs a single value");
@@ -359,6 +370,36 @@ static int check_limits(const struct loader *l)
 	return 0;
 }
 
+/* Whoever follows has to be told how. */
+static int check_follow(const struct loader *l)
+{
+	const struct conf *c = l->conf;
+	const struct {
+		const char *key, *value;
+	} needed[] = {
+		{"certificate", c->follow.certificate},
+		{"private_key", c->follow.private_key},
+		{"ca", c->follow.ca},
+		{"purpose", c->follow.purpose},
+	};
+	const char *colon = c->follow.leader ? strrchr(c->follow.leader, ':') : NULL;
+	uint64_t port;
+
+	for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++) {
+		if (c->follow.leader && !needed[i].value)
+			return yaml_fail(l->tree, place_of(l, "follow", "leader"), l->message,
+					 "follow.leader needs follow.%s", needed[i].key);
+		if (!c->follow.leader && needed[i].value)
+			return yaml_fail(l->tree, place_of(l, "follow", needed[i].key), l->message,
+					 "follow.%s needs follow.leader", needed[i].key);
+	}
+	if (c->follow.leader &&
+	    (!colon || colon == c->follow.leader || parse_uint(colon + 1, 1, 65535, &port)))
+		return yaml_fail(l->tree, place_of(l, "follow", "leader"), l->message,
+				 "follow.leader: \"%.64s\" is not HOST:PORT", c->follow.leader);
+	return 0;
+}
+
 int conf_open(const char *path, struct conf **out, char message[CONF_MESSAGE_LEN])
 {
 	struct loader l = {.path = path, .message = message};
@@ -374,6 +415,8 @@ int conf_open(const char *path, struct conf **out, char message[CONF_MESSAGE_LEN
 		error = load_option(&l, &options[i]);
 	if (!error)
 		error = check_limits(&l);
+	if (!error)
+		error = check_follow(&l);
 	if (l.tree)
 		yaml_tree_close(l.tree);
 	if (!error) {
@@ -399,6 +442,7 @@ void conf_close(struct conf *conf)
 		case DIR_WRITE:
 		case PROGRAM:
 		case TEXT:
+		case TEXT_MAYBE:
 			free(*(char **)field_of(conf, &options[i]));
 			break;
 		default:

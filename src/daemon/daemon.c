@@ -13,6 +13,7 @@
 #include "biomatch/pack.h"
 #include "biomatch/policy.h"
 #include "biomatch/score.h"
+#include "biomatch/standby.h"
 #include "biomatch/writer.h"
 #include "ops.h"
 
@@ -43,6 +44,7 @@ struct daemon {
 	struct db *db;
 	struct gallery_store *store;
 	struct writer *writer;
+	struct standby *standby;
 	struct service *service;
 	struct net_server *net;
 	struct net_options net_options;
@@ -124,8 +126,42 @@ static int open_store(struct daemon *d, char message[DAEMON_MESSAGE_LEN])
 	db_want_scrub(d->db);
 	error = gallery_store_open(d->db, d->keys, d->pack, &d->store);
 	if (!error)
+		gallery_store_set_following(d->store, conf->follow.leader != NULL);
+	if (!error)
 		error = writer_open(d->db, d->store, d->keys, &options, &d->writer);
 	return error ? fail(message, error, conf->store.path) : 0;
+}
+
+/* Long enough for a handshake; a leader that is not there is tried again and again. */
+#define FOLLOW_CONNECT_MS 3000
+
+static int open_standby(struct daemon *d, char message[DAEMON_MESSAGE_LEN])
+{
+	const struct conf *conf = d->conf;
+	const struct standby_options options = {
+		.db = d->db,
+		.store = d->store,
+		.writer = d->writer,
+		.keys = d->keys,
+		.leader =
+			{
+				.target = conf->follow.leader,
+				.certificate = conf->follow.certificate,
+				.private_key = conf->follow.private_key,
+				.ca = conf->follow.ca,
+				.server_name = conf->follow.server_name,
+				.connect_ms = FOLLOW_CONNECT_MS,
+			},
+		.purpose = conf->follow.purpose,
+		.max_age_ms = conf->follow.max_age,
+	};
+	char reason[BIOMATCH_MESSAGE_MAX] = "";
+	int error = standby_open(&options, &d->standby, reason);
+
+	if (error)
+		snprintf(message, DAEMON_MESSAGE_LEN, "follow: %s",
+			 *reason ? reason : bm_error_text(error));
+	return error;
 }
 
 static int open_service(struct daemon *d, char message[DAEMON_MESSAGE_LEN])
@@ -135,6 +171,7 @@ static int open_service(struct daemon *d, char message[DAEMON_MESSAGE_LEN])
 		.db = d->db,
 		.store = d->store,
 		.writer = d->writer,
+		.standby = d->standby,
 		.keys = d->keys,
 		.pack = d->pack,
 		.policy = d->policy,
@@ -223,6 +260,7 @@ static int open_console(struct daemon *d, char message[DAEMON_MESSAGE_LEN])
 		.db = d->db,
 		.store = d->store,
 		.writer = d->writer,
+		.standby = d->standby,
 		.service = d->service,
 		.net = d->net,
 		.metrics = d->metrics,
@@ -245,6 +283,8 @@ static void close_parts(struct daemon *d)
 		service_close(d->service);
 	if (d->net)
 		net_server_close(d->net);
+	if (d->standby)
+		standby_close(d->standby);
 	if (d->writer)
 		writer_close(d->writer);
 	if (d->store)
@@ -278,6 +318,8 @@ int daemon_open(const struct conf *conf, const char *listen, struct daemon **out
 		error = open_inputs(d, false, message);
 	if (!error)
 		error = open_store(d, message);
+	if (!error)
+		error = open_standby(d, message);
 	if (!error)
 		error = open_service(d, message);
 	if (!error)

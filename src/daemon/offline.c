@@ -267,7 +267,7 @@ int offline_backup(const struct conf *conf, const char *file, const char *public
 
 /* Where a backup is opened and checked, beside the place that it is for. */
 struct site {
-	char dir[4096], data[4200], lock[4200], target[4200];
+	char dir[4096], data[4200], lock[4200], owner[4200], target[4200];
 };
 
 static int open_backup(struct look *look, const struct site *site, const char *file,
@@ -307,6 +307,28 @@ static int move_in(struct look *look, const struct conf *conf, const struct site
 	return error;
 }
 
+/* The part that a store had among others is not its copy's: that one has what its configuration
+ * says. */
+static int forget_role(struct look *look, const struct conf *conf, const struct site *site)
+{
+	char reason[256] = "";
+	struct db_txn txn;
+	struct db *db;
+	int error = db_open(site->dir, conf->store.map_size, 8, &db, reason);
+
+	if (error)
+		return fail(look, error, site->dir);
+	error = db_begin_write(db, &txn);
+	if (!error) {
+		/* One of the version before has no part; it is upgraded when it is served. */
+		if (changes_exist(&txn))
+			changes_set_role(&txn, CHANGES_AS_CONFIGURED);
+		error = db_commit(&txn);
+	}
+	db_close(db);
+	return fail(look, error, site->dir);
+}
+
 int offline_restore(const struct conf *conf, const char *file, const char *private_key,
 		    char message[DAEMON_MESSAGE_LEN])
 {
@@ -318,6 +340,7 @@ int offline_restore(const struct conf *conf, const char *file, const char *priva
 	snprintf(site.dir, sizeof(site.dir), "%s/restore.new", conf->store.path);
 	snprintf(site.data, sizeof(site.data), "%s/data.mdb", site.dir);
 	snprintf(site.lock, sizeof(site.lock), "%s/lock.mdb", site.dir);
+	snprintf(site.owner, sizeof(site.owner), "%s/daemon.lock", site.dir);
 	snprintf(site.target, sizeof(site.target), "%s/data.mdb", conf->store.path);
 	if (!access(site.target, F_OK)) {
 		errno = EEXIST;
@@ -329,9 +352,12 @@ int offline_restore(const struct conf *conf, const char *file, const char *priva
 	if (!error)
 		error = check_dir(conf, site.dir, message, &entries);
 	if (!error)
+		error = forget_role(&look, conf, &site);
+	if (!error)
 		error = move_in(&look, conf, &site);
 	unlink(site.data);
 	unlink(site.lock);
+	unlink(site.owner);
 	rmdir(site.dir);
 	if (!error)
 		printf("%s: restored and checked, %" PRIu64 " audit entries\n", conf->store.path,

@@ -1,8 +1,9 @@
 #include "ops.h"
 
 /* What keeps the daemon from doing all of its work, by the names that health's alerts use. */
-static size_t not_ready(const struct ops *ops, const char *reasons[4])
+static size_t not_ready(const struct ops *ops, const char *reasons[6])
 {
+	int behind = standby_may_read(ops->standby);
 	struct service_stat service;
 	struct net_stat net;
 	size_t n = 0;
@@ -15,6 +16,9 @@ static size_t not_ready(const struct ops *ops, const char *reasons[4])
 		reasons[n++] = "NO_FACE_WORKER";
 	if (!service.writes_work)
 		reasons[n++] = "STORE_READ_ONLY";
+	/* STANDBY_STALE or SUPERSEDED; a standby in step is ready, for reads. */
+	if (behind)
+		reasons[n++] = bm_error_reason(behind);
 	if (net.stalled_ms >= OPS_STALLED_MS)
 		reasons[n++] = "NETWORK_STALLED";
 	return n;
@@ -22,7 +26,7 @@ static size_t not_ready(const struct ops *ops, const char *reasons[4])
 
 static int render_ready(void *ctx, FILE *out)
 {
-	const char *reasons[4];
+	const char *reasons[6];
 	size_t n = not_ready(ctx, reasons);
 
 	fprintf(out, "{\"ready\":%s,\"reasons\":[", n ? "false" : "true");

@@ -18,6 +18,7 @@ struct ops {
 	struct db *db;
 	struct gallery_store *store;
 	struct writer *writer;
+	struct standby *standby;
 	struct service *service;
 	struct net_server *net;
 	struct metrics *metrics;

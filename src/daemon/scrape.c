@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 
 #include "biomatch/audit.h"
+#include "biomatch/changes.h"
 #include "biomatch/clock.h"
 #include "biomatch/log.h"
 #include "biomatch/score.h"
@@ -146,6 +147,54 @@ static void write_audit(const struct ops *ops, FILE *out)
 		write_value(out, "biomatch_audit_entries_total", "counter",
 			    "Entries of the audit log.", (double)head.sequence);
 	db_abort(&txn);
+}
+
+static void write_changes(const struct ops *ops, FILE *out)
+{
+	struct changes_place head, base;
+	struct db_txn txn;
+	int error = db_begin_read(ops->db, &txn);
+
+	if (error)
+		return;
+	error = changes_head(&txn, &head);
+	if (!error)
+		error = changes_base(&txn, &base);
+	db_abort(&txn);
+	if (error)
+		return;
+	write_value(out, "biomatch_changes_total", "counter", "Changes of the galleries, ever.",
+		    (double)head.sequence);
+	write_value(out, "biomatch_changes_kept", "gauge", "Changes that the change log holds.",
+		    (double)(head.sequence - base.sequence));
+	write_value(out, "biomatch_changes_epoch", "gauge",
+		    "Grows by one when another daemon takes the lead.", (double)head.epoch);
+}
+
+static void write_standby(const struct ops *ops, FILE *out)
+{
+	static const char *const names[] = {"leader", "standby", "superseded"};
+	struct service_stat service;
+	struct standby_stat stat;
+
+	standby_stat(ops->standby, &stat);
+	service_stat(ops->service, &service);
+	metrics_write_head(out, "biomatch_role", "gauge", "1 for the part that the daemon has.");
+	for (int i = 0; i < 3; i++)
+		metrics_write_sample(out, "biomatch_role", (const char *[]){"role", names[i], NULL},
+				     (int)stat.role == i);
+	write_value(out, "biomatch_followers", "gauge", "Streams of changes under way.",
+		    service.followers);
+	if (stat.role != STANDBY_FOLLOWS)
+		return;
+	write_value(out, "biomatch_standby_connected", "gauge",
+		    "1 while the leader's changes come in.", stat.connected);
+	write_value(out, "biomatch_standby_lag_changes", "gauge",
+		    "Changes that the leader is known to have and the standby has not.",
+		    (double)stat.lag_changes);
+	write_value(out, "biomatch_standby_lag_seconds", "gauge",
+		    "Time since the standby was last known to have all that the leader has.",
+		    (double)stat.lag_ms / 1000);
 }
 
 static void write_expiry(FILE *out, const char *which, int64_t ms)
@@ -307,6 +356,8 @@ int ops_render_metrics(void *ctx, FILE *out)
 	write_service(ops, out);
 	write_store(ops, out);
 	write_audit(ops, out);
+	write_changes(ops, out);
+	write_standby(ops, out);
 	write_net(ops, out);
 	write_galleries(ops, out);
 	metrics_write(ops->metrics, out);

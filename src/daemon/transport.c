@@ -65,6 +65,12 @@ static void half_close(void *ctx, void *state)
 	service_call_half_close(((struct joint *)state)->call);
 }
 
+static void sent(void *ctx, void *state)
+{
+	(void)ctx;
+	service_call_sent(((struct joint *)state)->call);
+}
+
 static void cancel(void *ctx, void *state)
 {
 	(void)ctx;
@@ -87,6 +93,7 @@ struct net_handler transport_handler(struct service *service)
 		.open = open_call,
 		.message = take_message,
 		.half_close = half_close,
+		.sent = sent,
 		.cancel = cancel,
 		.close = close_call,
 	};

@@ -181,6 +181,15 @@ static size_t add_trailers(const struct net_call *call, nghttp2_nv *nva, size_t 
 	return n;
 }
 
+/* Tells the handler when nothing is left of what it sent. */
+static void tell_sent(struct net_call *call)
+{
+	const struct net_handler *handler = &call->loop->server->handler;
+
+	if (!call->out && !call->finished && handler->sent)
+		handler->sent(handler->ctx, call->state);
+}
+
 static ssize_t read_output(nghttp2_session *session, int32_t stream, uint8_t *buffer, size_t room,
 			   uint32_t *flags, nghttp2_data_source *source, void *ctx)
 {
@@ -202,6 +211,7 @@ static ssize_t read_output(nghttp2_session *session, int32_t stream, uint8_t *bu
 				call->out_tail = &call->out;
 			conn_release(call->conn, chunk->len);
 			wipe_free(chunk, sizeof(*chunk) + chunk->len);
+			tell_sent(call);
 		}
 		return (ssize_t)n;
 	}

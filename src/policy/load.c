@@ -126,7 +126,7 @@ static int load_operations(struct loader *l, const struct yaml_value *list,
 		if (v->kind != YAML_SCALAR || policy_operation_parse(v->text, &operation))
 			return FAIL(l, v,
 				    "operations may be verify, compare, identify, enrol, read, "
-				    "delete, analyse, extract, admin and audit, not \"%s\"",
+				    "delete, analyse, extract, admin, audit and follow, not \"%s\"",
 				    v->text ? v->text : "");
 		p->operations |= BIT(operation);
 	}

@@ -80,6 +80,25 @@ int call_check_request_id(struct service_call *call, const char *request_id)
 	return error;
 }
 
+static int fail_standby(struct service_call *call, int error)
+{
+	const char *leader = standby_leader(call->service->options.standby);
+
+	if (!error || !leader)
+		return error;
+	return call_failf(call, error, NULL, "the leader is %s", leader);
+}
+
+static int may_change(struct service_call *call)
+{
+	return fail_standby(call, standby_may_change(call->service->options.standby));
+}
+
+int call_may_read(struct service_call *call)
+{
+	return fail_standby(call, standby_may_read(call->service->options.standby));
+}
+
 int call_allow(struct service_call *call, const char *purpose, const char *gallery)
 {
 	int error = call_check_text(call, "purpose", purpose, 1, 64);
@@ -98,7 +117,9 @@ int call_allow(struct service_call *call, const char *purpose, const char *galle
 		return call_fail(call, error, error == BM_EPURPOSE ? "purpose" : NULL, NULL);
 	}
 	call->item.priority = call->purpose->priority;
-	return 0;
+	if (!gallery)
+		return 0;
+	return call->rpc->apply ? may_change(call) : call_may_read(call);
 }
 
 bool call_given_up(struct service_call *call)
@@ -359,6 +380,13 @@ void service_call_message(struct service_call *call, uint8_t *data, size_t len)
 {
 	int error;
 
+	/* A stream that is open is ended, and is not opened twice. */
+	if (!call->handed_on && call->rpc->stays_open && call->request) {
+		bytes_wipe(data, len);
+		free(data);
+		call->rpc->cancel(call);
+		return;
+	}
 	if (call->handed_on || call->body) {
 		bytes_wipe(data, len);
 		free(data);
@@ -393,6 +421,12 @@ void service_call_half_close(struct service_call *call)
 	if (!error)
 		error = call->rpc->prepare(call);
 	hand_on(call, error);
+}
+
+void service_call_sent(struct service_call *call)
+{
+	if (call->rpc->sent)
+		call->rpc->sent(call);
 }
 
 void service_call_cancel(struct service_call *call)

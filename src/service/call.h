@@ -55,6 +55,7 @@ struct rpc {
 	bool stays_open; /* after half_close, until it is cancelled */
 	bool is_reflection;
 	void (*cancel)(struct service_call *call);
+	void (*sent)(struct service_call *call); /* the caller has taken all of it so far */
 };
 
 /* Every RPC, defined beside its handlers; NULL after the last. */
@@ -122,8 +123,11 @@ struct service {
 
 	int64_t checkpoint_due_ns; /* service_tick's thread only */
 	struct reflection *reflection;
+	struct feeder *feeder; /* of the streams of changes */
 };
 
+/* The call whose job it is. */
+struct service_call *call_of_job(struct writer_job *job);
 /* Goes on with the steps on the thread of this pool. */
 void call_advance(struct service_call *call, enum call_pool here, struct faceworker *worker);
 /* Answers with the response (0 or CALL_DONE) or with the error; the call is gone. */
@@ -153,6 +157,9 @@ int call_check_text(struct service_call *call, const char *field, const char *te
 int call_check_request_id(struct service_call *call, const char *request_id);
 /* Asks policy and takes the purpose's priority. */
 int call_allow(struct service_call *call, const char *purpose, const char *gallery);
+
+/* Whether this daemon may tell what its galleries hold: a standby that is behind may not. */
+int call_may_read(struct service_call *call);
 
 bool call_given_up(struct service_call *call);
 /* For loops that poll: true when the caller left or the deadline passed. */

@@ -15,7 +15,7 @@
 /* The longest path of an RPC. */
 #define PATH_MAX_LEN 128
 
-static struct service_call *call_of_job(struct writer_job *job)
+struct service_call *call_of_job(struct writer_job *job)
 {
 	return (void *)((char *)job - offsetof(struct service_call, job));
 }

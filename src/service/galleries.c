@@ -224,7 +224,9 @@ static int list_prepare(struct service_call *call)
 	if (!error && request->page_size > PAGE_MAX)
 		error = call_failf(call, BM_EINVAL, "page_size", "at most %d galleries a page",
 				   PAGE_MAX);
-	return error ? error : call_allow(call, request->purpose, NULL);
+	if (!error)
+		error = call_allow(call, request->purpose, NULL);
+	return error ? error : call_may_read(call);
 }
 
 /* The page token is the last name of the page before. */

@@ -11,13 +11,13 @@ typedef Grpc__Health__V1__HealthCheckResponse__ServingStatus serving;
 /* What each service cannot work without. */
 static const struct {
 	const char *name;
-	bool faces, writes;
+	bool faces, writes, reads, lead;
 } services[] = {
-	{"", true, true},
-	{"biomatch.v1.MatchingService", true, false},
-	{"biomatch.v1.AnalysisService", true, false},
-	{"biomatch.v1.EnrolmentService", true, true},
-	{"biomatch.v1.AdminService", false, true},
+	{"", true, true, true, false},
+	{"biomatch.v1.MatchingService", true, false, true, false},
+	{"biomatch.v1.AnalysisService", true, false, false, false},
+	{"biomatch.v1.EnrolmentService", true, true, true, true},
+	{"biomatch.v1.AdminService", false, true, false, false},
 };
 
 bool health_faces_work(struct service *service)
@@ -43,7 +43,9 @@ static serving status_of(struct service *service, const char *name)
 		if (strcmp(name, services[i].name))
 			continue;
 		if (service->draining || (services[i].faces && !health_faces_work(service)) ||
-		    (services[i].writes && !health_writes_work(service)))
+		    (services[i].writes && !health_writes_work(service)) ||
+		    (services[i].reads && standby_may_read(service->options.standby)) ||
+		    (services[i].lead && standby_may_change(service->options.standby)))
 			return NOT_SERVING;
 		return SERVING;
 	}

@@ -5,6 +5,7 @@
 #include "biomatch/clock.h"
 #include "biomatch/log.h"
 #include "call.h"
+#include "changes.h"
 #include "health.h"
 #include "reflection.h"
 #include "search.h"
@@ -150,12 +151,16 @@ int service_open(const struct service_options *options, struct service **out)
 	pthread_cond_init(&service->idle, NULL);
 	error = reflection_open(&service->reflection);
 	if (!error)
+		error = feeder_open(service, &service->feeder);
+	if (!error)
 		error = open_pools(service);
 	if (!error) {
 		*out = service;
 		return 0;
 	}
 	close_pools(service);
+	if (service->feeder)
+		feeder_close(service->feeder);
 	reflection_close(service->reflection);
 	pthread_cond_destroy(&service->idle);
 	pthread_mutex_destroy(&service->lock);
@@ -178,6 +183,7 @@ void service_stat(struct service *service, struct service_stat *out)
 	batch_pool_stat(service->scan, &out->scan);
 	out->faces_work = health_faces_work(service);
 	out->writes_work = health_writes_work(service);
+	out->followers = feeder_streams(service->feeder);
 	pthread_mutex_lock(&service->lock);
 	out->calls_open = service->open;
 	out->draining = service->draining;
@@ -190,6 +196,7 @@ void service_drain(struct service *service)
 	service->draining = true;
 	pthread_mutex_unlock(&service->lock);
 	health_notify(service, true);
+	feeder_drain(service->feeder);
 }
 
 void service_close(struct service *service)
@@ -200,6 +207,7 @@ void service_close(struct service *service)
 		pthread_cond_wait(&service->idle, &service->lock);
 	pthread_mutex_unlock(&service->lock);
 	close_pools(service);
+	feeder_close(service->feeder);
 	reflection_close(service->reflection);
 	policy_close(service->policy->policy);
 	free(service->policy);

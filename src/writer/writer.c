@@ -37,6 +37,10 @@ struct writer {
 	bool closing;
 	struct writer_stat stat;
 
+	pthread_mutex_t listener_lock;
+	void (*committed)(void *ctx);
+	void *listener;
+
 	/* The thread's own. */
 	struct member *group;
 	unsigned upkeep_rest; /* groups to go without upkeep */
@@ -118,6 +122,22 @@ static void run_member(struct writer *writer, struct member *member, struct db_t
 		member->error = db_commit(&txn);
 }
 
+static void tell_listener(struct writer *writer)
+{
+	pthread_mutex_lock(&writer->listener_lock);
+	if (writer->committed)
+		writer->committed(writer->listener);
+	pthread_mutex_unlock(&writer->listener_lock);
+}
+
+void writer_listen(struct writer *writer, void (*committed)(void *ctx), void *ctx)
+{
+	pthread_mutex_lock(&writer->listener_lock);
+	writer->committed = committed;
+	writer->listener = ctx;
+	pthread_mutex_unlock(&writer->listener_lock);
+}
+
 static int write_group(struct writer *writer, unsigned n)
 {
 	struct db_txn txn;
@@ -136,8 +156,8 @@ static int write_group(struct writer *writer, unsigned n)
 		return error;
 	}
 	error = db_commit(&txn);
-	if (!error && writer->options.committed)
-		writer->options.committed(writer->options.ctx);
+	if (!error)
+		tell_listener(writer);
 	return error;
 }
 
@@ -259,9 +279,11 @@ int writer_open(struct db *db, struct gallery_store *store, const struct keys *k
 	writer->tail = &writer->head;
 	writer->group = calloc(options->max_group, sizeof(*writer->group));
 	pthread_mutex_init(&writer->lock, NULL);
+	pthread_mutex_init(&writer->listener_lock, NULL);
 	pthread_cond_init(&writer->work, NULL);
 	if (!writer->group || pthread_create(&writer->thread, NULL, run, writer)) {
 		pthread_cond_destroy(&writer->work);
+		pthread_mutex_destroy(&writer->listener_lock);
 		pthread_mutex_destroy(&writer->lock);
 		free(writer->group);
 		free(writer);
@@ -281,6 +303,7 @@ void writer_close(struct writer *writer)
 	pthread_mutex_unlock(&writer->lock);
 	pthread_join(writer->thread, NULL);
 	pthread_cond_destroy(&writer->work);
+	pthread_mutex_destroy(&writer->listener_lock);
 	pthread_mutex_destroy(&writer->lock);
 	free(writer->group);
 	free(writer);

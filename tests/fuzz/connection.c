@@ -178,9 +178,9 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 		.idle_ms = 5000,
 		.request_ms = 2000,
 	};
-	server.handler = (struct net_handler){
-		NULL,           handler_open, handler_message, handler_half_close,
-		handler_cancel, handler_close};
+	server.handler =
+		(struct net_handler){NULL, handler_open,   handler_message, handler_half_close,
+				     NULL, handler_cancel, handler_close};
 	server.loops = &loop;
 	server.listen_fd = server.reserve_fd = -1;
 	REQUIRE(!pthread_mutex_init(&server.lock, NULL));

@@ -35,6 +35,7 @@ struct loopback {
 	struct db *db;
 	struct gallery_store *store;
 	struct writer *writer;
+	struct standby *standby;
 	struct metrics *metrics;
 	struct service *service;
 };
@@ -120,6 +121,8 @@ static void loopback_store_open(struct loopback *l)
 		fail_msg("%s", message);
 	assert_int_equal(gallery_store_open(l->db, l->keys, l->pack, &l->store), 0);
 	assert_int_equal(writer_open(l->db, l->store, l->keys, &writer, &l->writer), 0);
+	assert_int_equal(standby_open(&(struct standby_options){.db = l->db}, &l->standby, message),
+			 0);
 }
 
 static void loopback_service_open(struct loopback *l, size_t queue)
@@ -128,6 +131,7 @@ static void loopback_service_open(struct loopback *l, size_t queue)
 		.db = l->db,
 		.store = l->store,
 		.writer = l->writer,
+		.standby = l->standby,
 		.keys = l->keys,
 		.pack = l->pack,
 		.policy = loopback_policy_open(l),
@@ -184,6 +188,7 @@ static int loopback_teardown(void **state)
 
 	service_close(l->service);
 	metrics_close(l->metrics);
+	standby_close(l->standby);
 	writer_close(l->writer);
 	gallery_store_close(l->store);
 	db_close(l->db);

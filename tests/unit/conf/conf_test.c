@@ -245,6 +245,12 @@ static const struct {
 	{3, "face.program: ", "face:\n  pack: pack\n  program: nothing\nstore: {path: store}\n"},
 	{6, "max_connection_bytes must hold", PATHS "server:\n  max_connection_bytes: 1MiB\n"},
 	{6, "max_total_bytes is less", PATHS "server:\n  max_total_bytes: 32MiB\n"},
+	{6, "follow.leader needs follow.certificate", PATHS "follow:\n  leader: a:1\n"},
+	{6, "follow.purpose needs follow.leader", PATHS "follow:\n  purpose: standby\n"},
+	{6, "follow.leader: \"a\" is not HOST:PORT",
+	 PATHS "follow: {certificate: pki/server.pem, private_key: pki/server.pem, purpose: p,\n"
+	       "  leader: a, ca: pki/server.pem}\n"},
+	{6, "follow.max_age: \"1s\" is not a time", PATHS "follow:\n  max_age: 1s\n"},
 	{1, "max_resident is more",
 	 "face: {pack: pack, program: biomatch-face, max_resident: 8GiB}\n"
 	 "store: {path: store}\n"},
