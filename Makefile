@@ -69,7 +69,8 @@ GOOGLE   := google/protobuf/any.proto google/protobuf/timestamp.proto google/pro
 GEN_C    := $(patsubst %.proto,$(GEN)/%.pb-c.c,$(PROTOS) $(GOOGLE))
 GEN_OBJ  := $(patsubst $(GEN)/%.c,$B/obj/gen/%.o,$(GEN_C))
 
-.PHONY: all help setup demo test test-crash test-memory test-search unit e2e lint layers format clean install bench check-format bench-serve bench-writer soak
+.PHONY: all help setup demo test test-crash test-memory test-search unit e2e lint layers format clean install check-format \
+        bench bench-serve bench-writer bench-fleet soak
 .DELETE_ON_ERROR:
 .SECONDARY:
 

@@ -50,7 +50,7 @@ $B/bench/audit: bench/audit.c $(foreach d,writer audit $(call linked,writer) $(c
 		$(sort $(filter %.a,$^)) -Wl,--end-group $(call liblibs,writer) $(call liblibs,audit)
 
 # Searches through the daemon.
-$B/bench/serve $B/bench/soak: $B/bench/%: $B/obj/bench/%.c.o $B/obj/bench/remote.c.o $B/obj/bench/set.c.o \
+$B/bench/serve $B/bench/soak $B/bench/fleet: $B/bench/%: $B/obj/bench/%.c.o $B/obj/bench/remote.c.o $B/obj/bench/set.c.o \
 		$(foreach d,gallery client $(call linked,gallery) $(call linked,client),$B/lib/lib$d.a)
 	@mkdir -p $(@D)
 	@echo '  LINK    $@'
@@ -62,3 +62,6 @@ bench-serve: all $B/bench/serve ## measure searches through the daemon; BENCH_AR
 
 soak: all $B/bench/serve $B/bench/soak ## enrol, delete and search at once, all answers checked; BENCH_ARGS="N SCANNERS SECONDS"
 	bench/serve $B soak $(or $(BENCH_ARGS),20000 2 300)
+
+bench-fleet: all $B/bench/fleet $B/bench/embed ## every endpoint of config/hongkong.yaml at one daemon; BENCH_ARGS="N SECONDS"
+	bench/fleet $B $(BENCH_ARGS)
