@@ -13,7 +13,7 @@ import grpc
 
 from harness import BUILD, ROOT, WAIT, Daemon, run, wait_for
 from messages import admin, common, enrolment, health
-from served import ADMIN, ENROLMENT, POLICY, Client, Served, refused, told
+from served import ADMIN, ENROLMENT, POLICY, Client, Served, read, refused, told
 
 MAX_AGE = 2
 FOLLOW_POLICY = POLICY + """  - name: standby
@@ -317,8 +317,10 @@ class StandbyTest(Served):
 class StreamTest(StandbyTest):
     """The stream itself, asked as a standby asks it."""
 
+    entries = 8
+
     def more(self):
-        return "changes:\n  entries: 8\n"
+        return "changes:\n  entries: %d\n" % self.entries
 
     def stream(self, name="standby", purpose="standby", **request):
         client = Client(self, self.a.port, name)
@@ -399,6 +401,59 @@ class StreamTest(StandbyTest):
     # Once is enough.
     test_follows_and_refuses = test_reads_have_an_age = test_killed_under_load_then_promoted = None
     test_old_leader_is_fenced = test_writes_of_two_leaders_are_not_mixed = None
+
+
+class SlowTest(StreamTest):
+    """Those who ask and do not read."""
+
+    entries = 100000
+    changes, streams = 1500, 8
+
+    def fill(self):
+        def enrol(seed):
+            client = Client(self, self.a.port, "lane")
+            for n in range(self.changes // 10):
+                client.enrol("s%d-%d" % (seed, n), self.templates[0])
+        threads = [threading.Thread(target=enrol, args=(seed,)) for seed in range(10)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(WAIT)
+
+    def narrow_channel(self):
+        """One that takes 64 KiB ahead of its reader."""
+        channel = grpc.secure_channel("localhost:%d" % self.a.port, grpc.ssl_channel_credentials(
+            *(read(self.path("pki/" + name)) for name in ("ca.pem", "standby.key", "standby.pem"))), options=[
+                ("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65536), ("grpc.use_local_subchannel_pool", 1)])
+        self.addCleanup(channel.close)
+        return channel
+
+    def test_slow_readers_hold_no_more_than_a_message(self):
+        self.fill()
+        self.in_step()
+        whole = self.changes * 2500  # bytes of the log, about
+        channels = [self.narrow_channel() for _ in range(self.streams)]
+        streams = [channel.unary_stream(ADMIN + "StreamChanges", request_serializer=lambda m: m.SerializeToString())(
+            admin.StreamChangesRequest(purpose="standby", first=1), timeout=WAIT) for channel in channels]
+        wait_for(lambda: self.a.daemon.metrics()["biomatch_followers"] == self.streams + 1, "the streams")
+        most = 0
+        for _ in range(20):
+            most = max(most, self.a.daemon.metrics()["biomatch_message_bytes_held"])
+            self.enrol(self.a, "more", "m%d" % _)
+        self.assertGreater(most, self.streams * 0.5e6)
+        self.assertLess(most, self.streams * 1.2e6)
+        self.assertGreater(whole * self.streams, 3 * most)
+        # Once they read they get all of it, in order.
+        got = []
+        for message in streams[0]:
+            got += [c.place.sequence for c in admin.StreamChangesResponse.FromString(message).changes]
+            if len(got) >= self.changes + 22:
+                break
+        self.assertEqual(got, list(range(1, len(got) + 1)))
+        print("%d readers that do not read hold %.1f MB of %.1f MB" % (self.streams, most / 1e6, whole * self.streams / 1e6))
+
+    test_stream = test_stream_ends_with_the_daemon = test_second_message_ends_a_stream = None
+    test_streams_are_limited_and_end_when_left = None
 
 
 if __name__ == "__main__":
