@@ -27,7 +27,7 @@ DEPS_metrics    := base
 DEPS_envelope   := base
 DEPS_console    := base
 DEPS_standby    := base client db changes gallery keys wire writer
-DEPS_service    := base wire audit changes score gallery keys pack policy writer batch faceworker face db metrics quality standby client
+DEPS_service    := base wire audit envelope changes score gallery keys pack policy writer batch faceworker face db metrics quality standby client
 DEPS_client     := base wire
 
 # Programs: everything below src/<program> links into build/<mode>/<program>.
@@ -37,7 +37,7 @@ DIR_biomatch       := cli
 DIR_biomatch-face  := facemain
 DEPS_daemon        := base yaml conf pack keys db changes gallery writer policy batch faceworker face \
                       service net score wire metrics console audit envelope quality standby client
-DEPS_cli           := base client wire audit
+DEPS_cli           := base client wire audit envelope
 DEPS_facemain      := base pack face faceworker score quality
 
 LIBS_base       := -lxxhash -lsystemd -pthread

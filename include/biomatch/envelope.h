@@ -14,15 +14,25 @@
  * Thread: any.
  * Errors: BM_EKEY for a file that holds no X25519 key, BM_EBACKUP for a stream
  * that is not whole or was sealed to another key, BM_EIO with errno, BM_ENOMEM.
- * Owns: nothing; keys and chunks are wiped.
+ * Owns: nothing but what it says; keys and chunks are wiped.
  */
 #ifndef BIOMATCH_ENVELOPE_H
 #define BIOMATCH_ENVELOPE_H
 
+#include <stddef.h>
+#include <stdint.h>
+
+#include "biomatch/bytes.h"
 #include "biomatch/error.h"
 
 /* Seals all that can be read from in to the public key in a PEM file. */
 int envelope_seal(int in, int out, const char *public_key) BM_MUST_CHECK;
+/*
+ * Seals bytes to a public key in PEM, into malloc'ed memory. BM_EKEY for what is no
+ * X25519 key.
+ */
+int envelope_seal_bytes(struct bytes in, struct bytes public_key, uint8_t **out,
+			size_t *len) BM_MUST_CHECK;
 /*
  * The reverse, with the private key in a PEM file. What was written to out before
  * an error is authentic, but not whole.

@@ -105,6 +105,12 @@ enum grpc_status {
 	  "the gallery is under the newest key; add one to the key file and reload the daemon")    \
 	X(EREENCODING, "REENCODING", FAILED_PRECONDITION,                                          \
 	  "the gallery still moves to another key; ask again when that is done")                   \
+	X(EAPPROVAL, "APPROVAL_MISSING", FAILED_PRECONDITION,                                      \
+	  "another endpoint has to approve this export, for this key, first")                      \
+	X(EAPPROVALLATE, "APPROVAL_EXPIRED", FAILED_PRECONDITION,                                  \
+	  "the approval of this export has expired; have it approved again")                       \
+	X(EAPPROVALOWN, "APPROVAL_OWN", FAILED_PRECONDITION,                                       \
+	  "who approved this export cannot make it; another endpoint has to")                      \
 	X(ELIMIT, "LIMIT_REACHED", FAILED_PRECONDITION,                                            \
 	  "a limit on stored items is reached; remove some first")                                 \
                                                                                                    \

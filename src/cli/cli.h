@@ -124,6 +124,8 @@ void time_format(const Google__Protobuf__Timestamp *t, char out[32]);
 /* json.c */
 /* Prints a reply as protobuf's JSON, with the names of the .proto. */
 int print_json(const ProtobufCMessage *message) BM_MUST_CHECK;
+/* The same as a value; NULL where there is no memory. */
+json_t *message_json(const ProtobufCMessage *message);
 /* A string for text that nothing has checked to be UTF-8. */
 json_t *text_json(const char *text);
 
@@ -159,6 +161,9 @@ int run_extract(struct cli *cli);
 int run_enrol(struct cli *cli);
 int run_enrol_tree(struct cli *cli);
 int run_subject_show(struct cli *cli);
+int run_subject_approve(struct cli *cli);
+int run_subject_export(struct cli *cli);
+int run_subject_read(struct cli *cli);
 int run_subject_delete(struct cli *cli);
 int run_subject_delete_encounter(struct cli *cli);
 int run_standby_promote(struct cli *cli);

@@ -18,8 +18,6 @@ json_t *text_json(const char *text)
 	return json_string(ascii);
 }
 
-static json_t *message_json(const ProtobufCMessage *message);
-
 /* A hash, a pseudonym or a signature is no longer; a template or a picture always is. */
 #define HEX_MAX 64
 
@@ -100,7 +98,7 @@ static bool field_set(const ProtobufCFieldDescriptor *field, const uint8_t *base
 	       *(const void *const *)(const void *)(base + field->offset);
 }
 
-static json_t *message_json(const ProtobufCMessage *message)
+json_t *message_json(const ProtobufCMessage *message)
 {
 	const ProtobufCMessageDescriptor *type = message->descriptor;
 	const uint8_t *base = (const uint8_t *)message;

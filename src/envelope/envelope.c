@@ -26,14 +26,25 @@ struct header {
 	uint8_t ephemeral[KEY_LEN];
 };
 
-/* A stream on its way. */
+/* A stream on its way, between descriptors or, where they are negative, in memory. */
 struct stream {
 	int in, out;
+	struct bytes from_memory;
+	uint8_t *to_memory; /* where the next byte goes */
 	EVP_CIPHER_CTX *cipher;
 	uint8_t key[KEY_LEN];
 	uint64_t chunk;
 	uint8_t from[CHUNK + TAG_LEN], to[CHUNK + TAG_LEN];
 };
+
+static int check_kind(EVP_PKEY **key)
+{
+	if (*key && EVP_PKEY_get_id(*key) == EVP_PKEY_X25519)
+		return 0;
+	EVP_PKEY_free(*key);
+	*key = NULL;
+	return BM_EKEY;
+}
 
 static int read_pem(const char *path, bool private, EVP_PKEY **out)
 {
@@ -44,11 +55,18 @@ static int read_pem(const char *path, bool private, EVP_PKEY **out)
 	*out = private ? PEM_read_PrivateKey(file, NULL, NULL, NULL)
 		       : PEM_read_PUBKEY(file, NULL, NULL, NULL);
 	fclose(file);
-	if (*out && EVP_PKEY_get_id(*out) == EVP_PKEY_X25519)
-		return 0;
-	EVP_PKEY_free(*out);
-	*out = NULL;
-	return BM_EKEY;
+	return check_kind(out);
+}
+
+static int parse_pem(struct bytes pem, EVP_PKEY **out)
+{
+	BIO *bio = BIO_new_mem_buf(pem.data, pem.len > INT32_MAX ? 0 : (int)pem.len);
+
+	if (!bio)
+		return BM_ENOMEM;
+	*out = PEM_read_bio_PUBKEY(bio, NULL, NULL, NULL);
+	BIO_free(bio);
+	return check_kind(out);
 }
 
 static int public_of(const EVP_PKEY *key, uint8_t out[KEY_LEN])
@@ -146,6 +164,26 @@ static int read_chunk(int fd, uint8_t *data, size_t max, size_t *len)
 	return 0;
 }
 
+static size_t take_memory(struct stream *stream, uint8_t *to, size_t max)
+{
+	size_t len = stream->from_memory.len < max ? stream->from_memory.len : max;
+
+	if (len)
+		memcpy(to, stream->from_memory.data, len);
+	stream->from_memory.data += len;
+	stream->from_memory.len -= len;
+	return len;
+}
+
+static int put(struct stream *stream, const void *data, size_t len)
+{
+	if (stream->out >= 0)
+		return file_write_full(stream->out, data, len);
+	memcpy(stream->to_memory, data, len);
+	stream->to_memory += len;
+	return 0;
+}
+
 static void make_nonce(const struct stream *stream, bool last, uint8_t nonce[NONCE_LEN])
 {
 	memset(nonce, 0, NONCE_LEN);
@@ -165,7 +203,7 @@ static int seal_chunk(struct stream *s, size_t len, bool last)
 	    !EVP_CIPHER_CTX_ctrl(s->cipher, EVP_CTRL_AEAD_GET_TAG, TAG_LEN, s->to + len))
 		return BM_ENOMEM;
 	s->chunk++;
-	return file_write_full(s->out, s->to, len + TAG_LEN);
+	return put(s, s->to, len + TAG_LEN);
 }
 
 static int open_chunk(struct stream *s, size_t len, bool last)
@@ -191,7 +229,10 @@ static int seal_chunks(struct stream *stream)
 	int error = 0;
 
 	while (!error && len == CHUNK) {
-		error = read_chunk(stream->in, stream->from, CHUNK, &len);
+		if (stream->in < 0)
+			len = take_memory(stream, stream->from, CHUNK);
+		else
+			error = read_chunk(stream->in, stream->from, CHUNK, &len);
 		if (!error)
 			error = seal_chunk(stream, len, len < CHUNK);
 	}
@@ -227,7 +268,7 @@ static int begin_seal(struct stream *stream, EVP_PKEY *recipient)
 	if (!error) {
 		memcpy(header.magic, magic, sizeof(magic));
 		memcpy(header.ephemeral, salt, KEY_LEN);
-		error = file_write_full(stream->out, &header, sizeof(header));
+		error = put(stream, &header, sizeof(header));
 	}
 	EVP_PKEY_free(ephemeral);
 	return error;
@@ -270,6 +311,34 @@ int envelope_seal(int in, int out, const char *public_key)
 		error = seal_chunks(stream);
 	stream_free(stream);
 	EVP_PKEY_free(recipient);
+	return error;
+}
+
+int envelope_seal_bytes(struct bytes in, struct bytes public_key, uint8_t **out, size_t *len)
+{
+	struct stream *stream = NULL;
+	EVP_PKEY *recipient = NULL;
+	uint8_t *sealed = NULL;
+	int error = parse_pem(public_key, &recipient);
+
+	*len = sizeof(struct header) + in.len + (in.len / CHUNK + 1) * TAG_LEN;
+	if (!error)
+		error = stream_new(-1, -1, &stream);
+	if (!error)
+		error = (sealed = malloc(*len)) ? 0 : BM_ENOMEM;
+	if (!error) {
+		stream->from_memory = in;
+		stream->to_memory = sealed;
+		error = begin_seal(stream, recipient);
+	}
+	if (!error)
+		error = seal_chunks(stream);
+	stream_free(stream);
+	EVP_PKEY_free(recipient);
+	if (error)
+		free(sealed);
+	else
+		*out = sealed;
 	return error;
 }
 

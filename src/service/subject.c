@@ -1,11 +1,12 @@
+#include "subject.h"
 #include "biomatch/clock.h"
 #include "biomatch/v1/enrolment_service.pb-c.h"
 #include "match.h"
 #include "times.h"
 #include "trail.h"
 
-static int check_subject(struct service_call *call, const char *purpose, const char *gallery,
-			 const char *subject)
+int subject_check(struct service_call *call, const char *purpose, const char *gallery,
+		  const char *subject)
 {
 	int error = call_check_text(call, "gallery", gallery, 1, GALLERY_NAME_MAX);
 
@@ -22,7 +23,7 @@ static int get_prepare(struct service_call *call)
 {
 	const Biomatch__V1__GetSubjectRequest *request = (const void *)call->request;
 
-	return check_subject(call, request->purpose, request->gallery, request->subject_id);
+	return subject_check(call, request->purpose, request->gallery, request->subject_id);
 }
 
 static Biomatch__V1__Encounter *encounter_to_wire(struct service_call *call,
@@ -46,19 +47,31 @@ static Biomatch__V1__Encounter *encounter_to_wire(struct service_call *call,
 	return to->captured_at && to->enrolled_at ? to : NULL;
 }
 
-static int read_subject(struct service_call *call, struct gallery_subject *subject)
+int encounters_to_wire(struct service_call *call, const struct gallery_subject *subject,
+		       Biomatch__V1__Encounter ***out, size_t *n)
 {
-	const Biomatch__V1__GetSubjectRequest *request = (const void *)call->request;
+	*out = call_alloc(call, (subject->n + 1) * sizeof(**out));
+	if (!*out)
+		return BM_ENOMEM;
+	for (*n = 0; *n < subject->n; ++*n) {
+		(*out)[*n] = encounter_to_wire(call, &subject->encounters[*n]);
+		if (!(*out)[*n])
+			return BM_ENOMEM;
+	}
+	return 0;
+}
+
+int subject_find(struct service_call *call, const char *gallery, const char *subject,
+		 struct gallery_info *info, struct gallery_subject *out)
+{
 	struct gallery_snapshot *snapshot;
-	struct gallery_info gallery;
 	int error = gallery_snapshot_open(call->service->options.store, &snapshot);
 
 	if (error)
 		return error;
-	error = find_gallery(call, snapshot, request->gallery, "gallery", &gallery);
+	error = find_gallery(call, snapshot, gallery, "gallery", info);
 	if (!error)
-		error = gallery_subject(snapshot, &gallery, request->subject_id, &call->arena,
-					subject);
+		error = gallery_subject(snapshot, info, subject, &call->arena, out);
 	gallery_snapshot_close(snapshot);
 	return error;
 }
@@ -69,26 +82,18 @@ static int get(struct service_call *call, struct faceworker *worker)
 	Biomatch__V1__GetSubjectResponse *out =
 		call_message(call, &biomatch__v1__get_subject_response__descriptor);
 	struct gallery_subject subject = {0};
+	struct gallery_info gallery;
 	int error;
 
 	(void)worker;
 	if (!out)
 		return BM_ENOMEM;
-	error = read_subject(call, &subject);
+	error = subject_find(call, request->gallery, request->subject_id, &gallery, &subject);
 	if (error)
 		return error;
 	out->subject_id = request->subject_id;
-	out->encounters = call_alloc(call, (subject.n + 1) * sizeof(*out->encounters));
-	if (!out->encounters)
-		return BM_ENOMEM;
-	for (; out->n_encounters < subject.n; out->n_encounters++) {
-		out->encounters[out->n_encounters] =
-			encounter_to_wire(call, &subject.encounters[out->n_encounters]);
-		if (!out->encounters[out->n_encounters])
-			return BM_ENOMEM;
-	}
 	call->response = &out->base;
-	return 0;
+	return encounters_to_wire(call, &subject, &out->encounters, &out->n_encounters);
 }
 
 const struct rpc get_subject_rpc = {
@@ -104,7 +109,7 @@ const struct rpc get_subject_rpc = {
 static int delete_encounter_prepare(struct service_call *call)
 {
 	const Biomatch__V1__DeleteEncounterRequest *request = (const void *)call->request;
-	int error = check_subject(call, request->purpose, request->gallery, request->subject_id);
+	int error = subject_check(call, request->purpose, request->gallery, request->subject_id);
 
 	if (!error)
 		error = call_check_text(call, "encounter_id", request->encounter_id, 1,
@@ -150,7 +155,7 @@ const struct rpc delete_encounter_rpc = {
 static int delete_subject_prepare(struct service_call *call)
 {
 	const Biomatch__V1__DeleteSubjectRequest *request = (const void *)call->request;
-	int error = check_subject(call, request->purpose, request->gallery, request->subject_id);
+	int error = subject_check(call, request->purpose, request->gallery, request->subject_id);
 
 	return error ? error : call_check_request_id(call, request->request_id);
 }

@@ -174,12 +174,57 @@ static void test_damage(void **state)
 	free(sealed);
 }
 
+/* The same stream from memory: what one seals the other opens, at every edge of a chunk. */
+static void test_bytes(void **state)
+{
+	static const size_t lens[] = {0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK};
+	static uint8_t plain[3 * CHUNK];
+	uint8_t *pem, *sealed, *opened;
+	size_t pem_len, len, opened_len;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(plain); i++)
+		plain[i] = (uint8_t)(i * 7 + i / 251);
+	assert_int_equal(file_read(path_of("public"), 4096, &pem, &pem_len), 0);
+	for (size_t i = 0; i < sizeof(lens) / sizeof(lens[0]); i++) {
+		int in, out;
+
+		assert_int_equal(envelope_seal_bytes((struct bytes){plain, lens[i]},
+						     (struct bytes){pem, pem_len}, &sealed, &len),
+				 0);
+		unlink(path_of("sealed-bytes"));
+		unlink(path_of("opened-bytes"));
+		assert_int_equal(file_write_new(path_of("sealed-bytes"), sealed, len, 0600), 0);
+		in = open(path_of("sealed-bytes"), O_RDONLY);
+		out = open(path_of("opened-bytes"), O_RDWR | O_CREAT, 0600);
+		assert_int_equal(envelope_open(in, out, path_of("private")), 0);
+		assert_int_equal(
+			file_read(path_of("opened-bytes"), sizeof(plain), &opened, &opened_len), 0);
+		assert_int_equal(opened_len, lens[i]);
+		assert_memory_equal(opened, plain, lens[i]);
+		close(in);
+		close(out);
+		free(opened);
+		free(sealed);
+	}
+	free(pem);
+	assert_int_equal(file_read(path_of("signing.pub"), 4096, &pem, &pem_len), 0);
+	assert_int_equal(envelope_seal_bytes((struct bytes){plain, 1}, (struct bytes){pem, pem_len},
+					     &sealed, &len),
+			 BM_EKEY);
+	free(pem);
+	assert_int_equal(envelope_seal_bytes((struct bytes){plain, 1}, (struct bytes){plain, 100},
+					     &sealed, &len),
+			 BM_EKEY);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_round_trip),
 		cmocka_unit_test(test_wrong_keys),
 		cmocka_unit_test(test_damage),
+		cmocka_unit_test(test_bytes),
 	};
 
 	return cmocka_run_group_tests_name("envelope", tests, setup, teardown);
