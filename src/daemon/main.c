@@ -18,10 +18,11 @@
 
 struct arguments {
 	const char *config, *port_file, *backup, *restore, *key;
+	struct offline_trust trust;
 	bool check, fsck;
 };
 
-enum { KEY_CHECK = 256, KEY_PORT_FILE, KEY_FSCK, KEY_BACKUP, KEY_RESTORE, KEY_KEY };
+enum { KEY_CHECK = 256, KEY_PORT_FILE, KEY_FSCK, KEY_BACKUP, KEY_RESTORE, KEY_KEY, KEY_PUBLIC_KEY };
 
 static const struct argp_option option_list[] = {
 	{"config", 'c', "FILE", 0, "The configuration [" DEFAULT_CONFIG "]", 0},
@@ -32,6 +33,8 @@ static const struct argp_option option_list[] = {
 	{"restore", KEY_RESTORE, "FILE", 0, "Make the store from a backup opened with --key", 0},
 	{"key", KEY_KEY, "FILE", 0, "An X25519 key in PEM: public to back up, private to restore",
 	 0},
+	{"public-key", KEY_PUBLIC_KEY, "FILE", 0,
+	 "A key, PEM, that may have signed the audit log: --fsck judges signatures; repeatable", 0},
 	{"port-file", KEY_PORT_FILE, "FILE", 0, "Write the port to a new file once ready", 0},
 	{0},
 };
@@ -59,6 +62,12 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
 	case KEY_KEY:
 		a->key = value;
 		return 0;
+	case KEY_PUBLIC_KEY:
+		if (a->trust.n == OFFLINE_MAX_KEYS)
+			argp_error(state, "at most %d public keys", OFFLINE_MAX_KEYS);
+		else
+			a->trust.files[a->trust.n++] = value;
+		return 0;
 	case KEY_PORT_FILE:
 		a->port_file = value;
 		return 0;
@@ -70,6 +79,8 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
 			argp_error(state, "one thing at a time");
 		if ((a->backup || a->restore) != (a->key != NULL))
 			argp_error(state, "--backup and --restore need a --key, and nothing else");
+		if (a->trust.n && !a->fsck)
+			argp_error(state, "--public-key is for --fsck");
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -168,7 +179,7 @@ static int work_offline(const struct arguments *a, const struct conf *conf)
 	int error;
 
 	if (a->fsck)
-		error = offline_fsck(conf, message);
+		error = offline_fsck(conf, &a->trust, message);
 	else if (a->backup)
 		error = offline_backup(conf, a->backup, a->key, message);
 	else

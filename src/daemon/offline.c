@@ -29,6 +29,7 @@ struct look {
 	struct gallery_store *store;
 	uint64_t faults, entries;
 	char *message;
+	const struct audit_trust *trust; /* NULL where signatures are not judged */
 };
 
 static int fail(struct look *look, int error, const char *what)
@@ -117,7 +118,7 @@ static int take_entry(struct db_txn *txn, struct audit_chain *chain, struct aren
 
 static int follow_chain(struct look *look, struct db_txn *txn, struct arena *arena)
 {
-	struct audit_chain chain = {0};
+	struct audit_chain chain = {.trust = look->trust};
 	struct audit_receipt head;
 	int error = audit_first(txn, &chain.next);
 
@@ -170,9 +171,10 @@ static int check(struct look *look, const char *dir)
 	return fail(look, error, dir);
 }
 
-static int check_dir(const struct conf *conf, const char *dir, char *message, uint64_t *entries)
+static int check_dir(const struct conf *conf, const char *dir, const struct audit_trust *trust,
+		     char *message, uint64_t *entries)
 {
-	struct look look = {.message = message};
+	struct look look = {.message = message, .trust = trust};
 	int error = open_look(&look, conf, dir);
 
 	if (!error)
@@ -182,13 +184,35 @@ static int check_dir(const struct conf *conf, const char *dir, char *message, ui
 	return error;
 }
 
-int offline_fsck(const struct conf *conf, char message[DAEMON_MESSAGE_LEN])
+static int read_trust(const struct offline_trust *files, uint8_t keys[][AUDIT_KEY_LEN],
+		      char message[DAEMON_MESSAGE_LEN])
 {
+	for (size_t i = 0; i < files->n; i++) {
+		int error = audit_read_key(files->files[i], keys[i]);
+
+		if (!error)
+			continue;
+		snprintf(message, DAEMON_MESSAGE_LEN, "%.300s: no Ed25519 public key in PEM",
+			 files->files[i]);
+		return error;
+	}
+	return 0;
+}
+
+int offline_fsck(const struct conf *conf, const struct offline_trust *files,
+		 char message[DAEMON_MESSAGE_LEN])
+{
+	uint8_t keys[OFFLINE_MAX_KEYS][AUDIT_KEY_LEN];
+	const struct audit_trust trust = {(const uint8_t(*)[AUDIT_KEY_LEN])keys, files->n};
 	uint64_t entries;
-	int error = check_dir(conf, conf->store.path, message, &entries);
+	int error = read_trust(files, keys, message);
 
 	if (!error)
-		printf("%s: good, %" PRIu64 " audit entries\n", conf->store.path, entries);
+		error = check_dir(conf, conf->store.path, files->n ? &trust : NULL, message,
+				  &entries);
+	if (!error)
+		printf("%s: good, %" PRIu64 " audit entries%s\n", conf->store.path, entries,
+		       files->n ? ", signatures judged" : "");
 	return error;
 }
 
@@ -350,7 +374,7 @@ int offline_restore(const struct conf *conf, const char *file, const char *priva
 		return fail_file(&look, BM_EIO, site.dir);
 	error = open_backup(&look, &site, file, private_key);
 	if (!error)
-		error = check_dir(conf, site.dir, message, &entries);
+		error = check_dir(conf, site.dir, NULL, message, &entries);
 	if (!error)
 		error = forget_role(&look, conf, &site);
 	if (!error)

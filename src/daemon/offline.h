@@ -9,8 +9,17 @@
 
 #include "daemon.h"
 
+#define OFFLINE_MAX_KEYS 8
+
+/* Files of public keys that may have signed the audit log. */
+struct offline_trust {
+	const char *files[OFFLINE_MAX_KEYS];
+	size_t n; /* 0 to judge no signature */
+};
+
 /* Checks all there is and prints every fault. BM_ECORRUPT when there was one. */
-int offline_fsck(const struct conf *conf, char message[DAEMON_MESSAGE_LEN]) BM_MUST_CHECK;
+int offline_fsck(const struct conf *conf, const struct offline_trust *trust,
+		 char message[DAEMON_MESSAGE_LEN]) BM_MUST_CHECK;
 /* Checks the store, then copies it as of one moment into a new file, sealed to a public key. */
 int offline_backup(const struct conf *conf, const char *file, const char *public_key,
 		   char message[DAEMON_MESSAGE_LEN]) BM_MUST_CHECK;

@@ -119,6 +119,23 @@ class BackupTest(Served):
         self.assertEqual(os.listdir(self.path("store")), [])
         self.good("--restore=" + file, private)
 
+    def test_fsck_judges_signatures(self):
+        """A checkpoint that no trusted key has signed is a fault where keys are named; an old key may be named beside the new."""
+        self.office.call(ADMIN + "CreateAuditCheckpoint", admin.CreateAuditCheckpointRequest(
+            purpose="office", request_id="signed"), admin.CreateAuditCheckpointResponse)
+        self.assertEqual(self.daemon.stop(), 0)
+        self.cert("audit", self.path("stranger"))
+        ours, stranger = ("--public-key=" + self.path(name + ".pem") for name in ("audit", "stranger"))
+        self.assertIn("signatures judged", self.good("--fsck", ours))
+        self.good("--fsck", stranger, ours)
+        done = self.biomatchd("--fsck", stranger)
+        self.assertEqual(done.returncode, 74, done.stdout + done.stderr)
+        self.assertIn("no trusted key has signed", done.stdout)
+        self.bad(64, "for --fsck", ours)
+        done = self.biomatchd("--fsck", "--public-key=" + self.path("backup.pub"))
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("Ed25519", done.stderr)
+
     def test_fsck_finds_damage(self):
         """A flipped bit in a template, a subject or an audit entry is told."""
         self.assertEqual(self.lane.enrol("ada", picture(self.ada[0]), site="a-site-to-be-damaged").outcome, 1)
