@@ -48,14 +48,22 @@ static int gallery_told(struct service_call *call, struct gallery_snapshot *snap
 		    : BM_ENOMEM;
 }
 
+/* What every change of a whole gallery is asked first. */
+static int prepare_write(struct service_call *call, const char *purpose, const char *name,
+			 const char *request_id)
+{
+	int error = check_name(call, "name", name);
+
+	if (!error)
+		error = call_allow(call, purpose, name);
+	return error ? error : call_check_request_id(call, request_id);
+}
+
 static int create_prepare(struct service_call *call)
 {
 	const Biomatch__V1__CreateGalleryRequest *request = (const void *)call->request;
-	int error = check_name(call, "name", request->name);
 
-	if (!error)
-		error = call_allow(call, request->purpose, request->name);
-	return error ? error : call_check_request_id(call, request->request_id);
+	return prepare_write(call, request->purpose, request->name, request->request_id);
 }
 
 static int create(struct service_call *call, struct db_txn *txn)
@@ -94,11 +102,8 @@ const struct rpc create_gallery_rpc = {
 static int delete_prepare(struct service_call *call)
 {
 	const Biomatch__V1__DeleteGalleryRequest *request = (const void *)call->request;
-	int error = check_name(call, "name", request->name);
 
-	if (!error)
-		error = call_allow(call, request->purpose, request->name);
-	return error ? error : call_check_request_id(call, request->request_id);
+	return prepare_write(call, request->purpose, request->name, request->request_id);
 }
 
 static int delete_gallery(struct service_call *call, struct db_txn *txn)
@@ -130,11 +135,8 @@ const struct rpc delete_gallery_rpc = {
 static int rotate_prepare(struct service_call *call)
 {
 	const Biomatch__V1__RotateGalleryRequest *request = (const void *)call->request;
-	int error = check_name(call, "name", request->name);
 
-	if (!error)
-		error = call_allow(call, request->purpose, request->name);
-	return error ? error : call_check_request_id(call, request->request_id);
+	return prepare_write(call, request->purpose, request->name, request->request_id);
 }
 
 static int rotate_gallery(struct service_call *call, struct db_txn *txn)
