@@ -70,7 +70,7 @@ GEN_C    := $(patsubst %.proto,$(GEN)/%.pb-c.c,$(PROTOS) $(GOOGLE))
 GEN_OBJ  := $(patsubst $(GEN)/%.c,$B/obj/gen/%.o,$(GEN_C))
 
 .PHONY: all help setup demo test test-crash test-memory test-search unit e2e lint layers format clean install check-format \
-        bench bench-serve bench-writer bench-fleet soak
+        bench bench-serve bench-writer bench-fleet soak accuracy-frames
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -202,6 +202,9 @@ test-search: $B/tests/unit/gallery/search_test ## compare 10,000 random gallerie
 
 test-memory: all $(SHIMS) ## fail each allocation once: starts, calls, reloads (an hour)
 	MEMORY_SHARE=1 tests/e2e/memory_test.py $B
+
+accuracy-frames: $B/bench/embed ## measure what probes of several frames gain, on the faces in BIOMATCH_DATA
+	/usr/bin/python3 tests/accuracy/frames.py $< build/packs/faceplugin-0.0.1 $(or $(BIOMATCH_DATA),../shared/data)/faces/lfw_dev
 
 demo: setup ## set up, build, start the daemon, enrol, verify, compare, identify
 	$(MAKE) --no-print-directory all

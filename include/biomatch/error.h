@@ -51,6 +51,8 @@ enum grpc_status {
 	X(EATTACK, "PRESENTATION_ATTACK", FAILED_PRECONDITION,                                     \
 	  "the face does not look live; take the picture again, with nothing before the camera "   \
 	  "but the person")                                                                        \
+	X(EFRAMES, "FRAMES_DIFFER", FAILED_PRECONDITION,                                           \
+	  "the frames do not show the same face; send frames of one capture")                      \
 	X(ENOREFERENCE, "NO_REFERENCE", NOT_FOUND, "the subject is not in the gallery")            \
 	X(EEXPIRED, "REFERENCE_EXPIRED", FAILED_PRECONDITION,                                      \
 	  "every reference of the subject has expired; enrol a new one")                           \
@@ -70,6 +72,8 @@ enum grpc_status {
 	  "the picture has more bytes or pixels than the service accepts")                         \
 	X(EIMGSMALL, "IMAGE_TOO_SMALL", INVALID_ARGUMENT,                                          \
 	  "the picture has fewer pixels than a face needs")                                        \
+	X(EFRAMECOUNT, "TOO_MANY_FRAMES", INVALID_ARGUMENT,                                        \
+	  "the probe has more frames than the purpose allows")                                     \
 	X(ETEMPLATE, "TEMPLATE_INVALID", INVALID_ARGUMENT,                                         \
 	  "the template was not made by this service or is damaged")                               \
 	X(EMODEL, "TEMPLATE_MODEL", FAILED_PRECONDITION,                                           \

@@ -21,6 +21,8 @@
 #define POLICY_MESSAGE_LEN 512
 /* The longest candidate list that a purpose may allow. */
 #define POLICY_MAX_CANDIDATES 256
+/* The most frames that a purpose may allow in one probe. */
+#define POLICY_MAX_FRAMES 5
 
 /* What an endpoint may be allowed to do. */
 enum policy_operation {
@@ -68,6 +70,7 @@ struct policy_purpose {
 	double target_fpir;    /* Identify and the duplicate check, over all references searched */
 	uint64_t gallery_size; /* references that target_fpir was checked for */
 	unsigned max_candidates;
+	unsigned max_frames; /* of one probe */
 	bool raw_scores;
 	/* Searches look at sign bits first: faster, a mate missed once in 1e8. */
 	bool fast_search;
@@ -83,7 +86,7 @@ struct policy;
  * for it is refused, a target that its calibration cannot support is refused with
  * the smallest that it can. target_fpir is
  * checked for a search of gallery_size references; a search of more is for the
- * service to check again.
+ * service to check again. Both are checked for probes of max_frames frames.
  */
 int policy_open(const char *path, const struct pack *pack, struct policy **out,
 		char message[POLICY_MESSAGE_LEN]) BM_MUST_CHECK;

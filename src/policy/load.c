@@ -158,6 +158,15 @@ static int load_max_candidates(struct loader *l, const struct yaml_value *v,
 	return error;
 }
 
+static int load_max_frames(struct loader *l, const struct yaml_value *v, struct policy_purpose *p)
+{
+	uint64_t n = 0;
+	int error = read_count(l, v, POLICY_MAX_FRAMES, &n);
+
+	p->max_frames = (unsigned)n;
+	return error;
+}
+
 static int load_raw_scores(struct loader *l, const struct yaml_value *v, struct policy_purpose *p)
 {
 	if (v->kind != YAML_SCALAR || parse_bool(v->text, &p->raw_scores))
@@ -230,6 +239,7 @@ static const struct option {
 	{"target_fpir", load_target_fpir, SEARCHING, BIT(POLICY_IDENTIFY)},
 	{"gallery_size", load_gallery_size, SEARCHING, BIT(POLICY_IDENTIFY)},
 	{"max_candidates", load_max_candidates, SEARCHING, BIT(POLICY_IDENTIFY)},
+	{"max_frames", load_max_frames, WITH_SCORES, 0},
 	{"search", load_search, SEARCHING, 0},
 	{"raw_scores", load_raw_scores, WITH_SCORES, 0},
 	{"pad", load_pad, CAPTURING, 0},
@@ -283,24 +293,49 @@ static int check_options(struct loader *l, const struct yaml_value *map,
 	return 0;
 }
 
-/* The calibration's sample must support what the purpose promises. */
-static int check_targets(struct loader *l, const struct yaml_value *map,
-			 const struct policy_purpose *p)
+/* Both sides of Compare may have frames. */
+static unsigned most_attempts(const struct policy_purpose *p)
 {
-	double fmr = policy_search_fmr(p->target_fpir, p->gallery_size), smallest;
+	return p->operations & BIT(POLICY_COMPARE) ? p->max_frames * p->max_frames : p->max_frames;
+}
+
+static int check_fmr(struct loader *l, const struct yaml_value *map, const struct policy_purpose *p)
+{
+	unsigned attempts = most_attempts(p);
+	double fmr = policy_search_fmr(p->target_fmr, attempts), smallest;
 	float score;
 
-	if (p->target_fmr && pack_threshold(l->pack, p->target_fmr, &score, &smallest))
+	if (!p->target_fmr || !pack_threshold(l->pack, fmr, &score, &smallest))
+		return 0;
+	if (attempts == 1)
 		return FAIL(l, find_key(map, "target_fmr"),
 			    "target_fmr %g is beyond what calibration %s supports; the smallest "
 			    "is %g",
 			    p->target_fmr, l->pack->calibration_id, smallest);
+	return FAIL(l, find_key(map, "target_fmr"),
+		    "target_fmr %g with max_frames %u needs a false match rate of %.3g, "
+		    "calibration %s supports %g; raise the target or lower max_frames",
+		    p->target_fmr, p->max_frames, fmr, l->pack->calibration_id, smallest);
+}
+
+/* The calibration's sample must support what the purpose promises. */
+static int check_targets(struct loader *l, const struct yaml_value *map,
+			 const struct policy_purpose *p)
+{
+	double fmr = policy_search_fmr(p->target_fpir, p->gallery_size * p->max_frames), smallest;
+	float score;
+	int error = check_fmr(l, map, p);
+
+	if (error)
+		return error;
 	if (p->target_fpir && pack_threshold(l->pack, fmr, &score, &smallest))
-		return FAIL(l, find_key(map, "target_fpir"),
-			    "target_fpir %g over %llu references needs a false match rate of %.3g, "
-			    "calibration %s supports %g; raise the target or lower gallery_size",
-			    p->target_fpir, (unsigned long long)p->gallery_size, fmr,
-			    l->pack->calibration_id, smallest);
+		return FAIL(
+			l, find_key(map, "target_fpir"),
+			"target_fpir %g over %llu references with max_frames %u needs a false "
+			"match rate of %.3g, calibration %s supports %g; raise the target or lower "
+			"gallery_size or max_frames",
+			p->target_fpir, (unsigned long long)p->gallery_size, p->max_frames, fmr,
+			l->pack->calibration_id, smallest);
 	return 0;
 }
 
@@ -310,6 +345,7 @@ static int load_purpose(struct loader *l, const struct yaml_value *map, struct p
 
 	if (map->kind != YAML_MAP || !map->first)
 		return FAIL(l, map, "a purpose needs options, as in \"name: gate\"");
+	p->max_frames = 1;
 	for (const struct yaml_value *v = map->first; v; v = v->next) {
 		const struct option *option = find_option(v->key);
 

@@ -221,6 +221,7 @@ int service_call_open(struct service *service, const char *path, const struct se
 	call->service = service;
 	call->rpc = rpc;
 	call->sink = *sink;
+	call->attempts = 1;
 	call->opened_ns = clock_monotonic_ns();
 	call->deadline_ns = peer->deadline_ns;
 	atomic_init(&call->owners, 2);

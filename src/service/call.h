@@ -94,6 +94,7 @@ struct service_call {
 	ProtobufCMessage *request, *response;
 	void *state; /* the RPC's own, rpc->state_size bytes */
 	bool has_picture;
+	unsigned attempts;     /* that the threshold is corrected for */
 	struct search *search; /* of the scan step; NULL when the call searches nothing */
 	bool handed_on;        /* the transport's thread only: no longer its to end */
 	unsigned step;

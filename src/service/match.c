@@ -18,13 +18,13 @@ static int threshold_for(struct service_call *call, double fmr, struct strictnes
 int strictness_of_comparison(struct service_call *call, struct strictness *out)
 {
 	out->rate = call->purpose->target_fmr;
-	return threshold_for(call, out->rate, out);
+	return threshold_for(call, policy_search_fmr(out->rate, call->attempts), out);
 }
 
 int strictness_of_search(struct service_call *call, uint64_t n, struct strictness *out)
 {
 	out->rate = call->purpose->target_fpir;
-	return threshold_for(call, policy_search_fmr(out->rate, n), out);
+	return threshold_for(call, policy_search_fmr(out->rate, n * call->attempts), out);
 }
 
 Biomatch__V1__ScoreBand score_band(const struct service_call *call, const struct strictness *how,
@@ -77,6 +77,7 @@ Biomatch__V1__MatchBasis *match_basis(struct service_call *call, const struct st
 	out->calibration_id = (char *)(uintptr_t)pack->calibration_id;
 	out->target_rate = how->rate;
 	out->compared = compared;
+	out->attempts = call->attempts;
 	call->trail->calibration_id = out->calibration_id;
 	call->trail->target_rate = how->rate;
 	call->trail->threshold = how->threshold;

@@ -14,12 +14,13 @@ struct strictness {
 	float threshold;
 };
 
-/* For Verify and Compare: the purpose's target FMR. */
+/* For Verify and Compare: the purpose's target FMR, over all attempts of the call together. */
 int strictness_of_comparison(struct service_call *call, struct strictness *out);
 /*
  * For a search of n references: the per-comparison FMR f that meets the
- * purpose's FPIR, 1 - (1 - f)^n = FPIR (ISO/IEC 19795-1, independent
- * comparisons). BM_ETARGET where the calibration's sample cannot support it.
+ * purpose's FPIR over all attempts, 1 - (1 - f)^(n attempts) = FPIR
+ * (ISO/IEC 19795-1, independent comparisons). BM_ETARGET where the calibration's sample cannot
+ * support it.
  */
 int strictness_of_search(struct service_call *call, uint64_t n, struct strictness *out);
 

@@ -2,6 +2,7 @@
 
 #include "biomatch/clock.h"
 #include "demand.h"
+#include "frames.h"
 #include "trail.h"
 
 Biomatch__V1__Reason reason_of(int finding)
@@ -17,6 +18,8 @@ Biomatch__V1__Reason reason_of(int finding)
 		return BIOMATCH__V1__REASON__REASON_FACE_INCOMPLETE;
 	case BM_EATTACK:
 		return BIOMATCH__V1__REASON__REASON_PRESENTATION_ATTACK;
+	case BM_EFRAMES:
+		return BIOMATCH__V1__REASON__REASON_FRAMES_DIFFER;
 	case BM_ENOREFERENCE:
 		return BIOMATCH__V1__REASON__REASON_NO_REFERENCE;
 	case BM_EEXPIRED:
@@ -63,9 +66,11 @@ int probe_prepare(struct service_call *call, const Biomatch__V1__Probe *from, co
 		return call_fail(call, BM_EMISSING, field, NULL);
 	if (from->kind_case == BIOMATCH__V1__PROBE__KIND_IMAGE)
 		return prepare_image(call, from->image, field, probe);
+	if (from->kind_case == BIOMATCH__V1__PROBE__KIND_FRAMES)
+		return frames_prepare(call, from->frames, probe);
 	if (from->kind_case != BIOMATCH__V1__PROBE__KIND_TEMPLATE)
 		return call_fail(call, BM_EMISSING, field,
-				 "the probe is neither image nor template");
+				 "the probe is neither image nor frames nor template");
 	if (demand_wanted(call, probe))
 		return call_fail(
 			call, BM_EDENIED, field,
@@ -119,6 +124,8 @@ int probe_run(struct service_call *call, struct faceworker *worker, struct probe
 	float *embedding;
 	int error;
 
+	if (probe->n_frames)
+		return frames_run(call, worker, probe);
 	trail_input(call, probe->picture.data ? probe->picture : probe->sealed);
 	call->trail->model = (char *)(uintptr_t)call->service->options.pack->model;
 	if (probe->picture.data)
@@ -188,6 +195,8 @@ Biomatch__V1__ProbeReport *probe_report(struct service_call *call, const struct 
 		call_message(call, &biomatch__v1__probe_report__descriptor);
 	const struct face_report *report = probe->report;
 
+	if (out && frames_report(call, probe, out))
+		return NULL;
 	if (!out || !report)
 		return out;
 	out->width = report->width;

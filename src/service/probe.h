@@ -22,6 +22,9 @@ struct probe {
 	struct face_report *report; /* NULL for a template */
 	const float *embedding;     /* NULL where finding is set */
 	int finding;                /* 0, or BM_E* of the face */
+	struct probe *frames;       /* of a probe of several; the rest is then what they make */
+	size_t n_frames;
+	unsigned weight; /* of a frame that was used */
 };
 
 /* Checks the request's probe once policy has named the purpose; on the transport's thread. */

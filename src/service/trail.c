@@ -122,8 +122,11 @@ void trail_score(struct service_call *call, const char *gallery, const char *sub
 
 void trail_liveness(struct service_call *call, float score, float threshold)
 {
-	Biomatch__V1__AuditLiveness *added = note(call, sizeof(*added));
+	Biomatch__V1__AuditLiveness *added;
 
+	if (call->trail->liveness && call->trail->liveness->score <= score)
+		return;
+	added = note(call, sizeof(*added));
 	if (!added)
 		return;
 	biomatch__v1__audit_liveness__init(added);

@@ -17,7 +17,7 @@ void trail_subject(struct service_call *call, const char *gallery, const char *s
 void trail_input(struct service_call *call, struct bytes data);
 /* A score of the decision; gallery and subject are NULL for Compare. */
 void trail_score(struct service_call *call, const char *gallery, const char *subject, float score);
-/* How live the picture looked that the decision rests on. */
+/* How live the picture looked that the decision rests on; of several frames the least. */
 void trail_liveness(struct service_call *call, float score, float threshold);
 /* What came of it, a static string, and why: 0 or BM_E*. The last one holds. */
 void trail_outcome(struct service_call *call, const char *outcome, int reason);

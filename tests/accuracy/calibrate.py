@@ -107,4 +107,5 @@ def main():
     print(f"  band_mate: {float(np.median(mates)):.4f}")
 
 
-main()
+if __name__ == "__main__":
+    main()

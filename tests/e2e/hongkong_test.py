@@ -46,6 +46,10 @@ class Endpoint(Client):
     def verifies(self, subject, path, gallery):
         return self.verify(subject, picture(read(path)), gallery=gallery, purpose=self.purpose)
 
+    def verifies_frames(self, subject, paths, gallery):
+        return self.verify(subject, common.Probe(frames=common.Frames(frames=[
+            common.Frame(image=common.Image(data=read(path))) for path in paths])), gallery=gallery, purpose=self.purpose)
+
     def compares(self, live, other):
         return self.call(MATCHING + "Compare", matching.CompareRequest(
             purpose=self.purpose, probe=picture(read(live)), reference=picture(read(other))), matching.CompareResponse)
@@ -111,6 +115,12 @@ class HongKongTest(Place):
         self.stops(gate.verifies("visitor", STRANGERS[0], "arrivals"))
         self.refers(gate.verifies("never-arrived", ADA[1], "arrivals"), common.REASON_NO_REFERENCE)
         self.refers(gate.verifies("visitor", GROUP, "arrivals"), common.REASON_SEVERAL_FACES)
+        passage = [ADA[1], ADA[0], ADA[1]]
+        self.passes(gate.verifies_frames("visitor", passage, "arrivals"))
+        self.stops(gate.verifies_frames("visitor", [STRANGERS[0]] * 3, "arrivals"))
+        self.refers(gate.verifies_frames("visitor", [ADA[1], STRANGERS[0]], "arrivals"), common.REASON_FRAMES_DIFFER)
+        self.refused(grpc.StatusCode.INVALID_ARGUMENT, "TOO_MANY_FRAMES", "probe", gate.verifies_frames, "visitor",
+                     passage + [ADA[1]], "arrivals")
 
     def test_1b_arrival(self):
         self.arrive("west-kowloon-high-speed-rail", 1, "visitor")

@@ -170,6 +170,7 @@ static void test_purpose_carries_its_options(void **state)
 	assert_float_equal(p->target_fmr, 0.001, 0);
 	assert_float_equal(p->target_fpir, 0, 0);
 	assert_int_equal(p->max_candidates, 0);
+	assert_int_equal(p->max_frames, 1);
 	assert_false(p->raw_scores);
 	assert_int_equal(p->priority, BATCH_LANE);
 	assert_int_equal(policy_decide(policy, "biomatch://hk/a/any/1", "watch", POLICY_IDENTIFY,
@@ -349,6 +350,10 @@ static const struct {
 	{5, "gallery_size needs a whole", GATE_WITH("    gallery_size: 0\n")},
 	{5, "max_candidates needs a whole", GATE_WITH("    max_candidates: 257\n")},
 	{5, "max_candidates needs a whole", GATE_WITH("    max_candidates: 020\n")},
+	{5, "max_frames needs a whole", GATE_WITH("    max_frames: 6\n")},
+	{5, "max_frames needs a whole", GATE_WITH("    max_frames: 0\n")},
+	{9, "max_frames has no use",
+	 GATE_WITH(BASICS "    operations: [analyse]\n    max_frames: 2\n")},
 	{5, "search may be", GATE_WITH("    search: certain\n")},
 	{5, "pad may be", GATE_WITH("    pad: true\n")},
 	{5, "pad may be", GATE_WITH("    pad: [refer]\n")},
@@ -374,7 +379,17 @@ static const struct {
 	 GATE_WITH(BASICS "    operations: [verify]\n"
 			  "    galleries: [x]\n"
 			  "    target_fmr: 0.00001\n")},
-	{10, "over 1000 references needs a false match rate of 1.01e-05",
+	{11, "with max_frames 3 needs a false match rate of 3.33e-05",
+	 GATE_WITH(BASICS "    max_frames: 3\n    operations: [verify]\n"
+			  "    galleries: [x]\n    target_fmr: 0.0001\n")},
+	{11, "with max_frames 4 needs a false match rate of 6.25e-05",
+	 GATE_WITH(BASICS "    max_frames: 4\n    operations: [verify, compare]\n"
+			  "    galleries: [x]\n    target_fmr: 0.001\n")},
+	{10, "over 50 references with max_frames 5 needs a false match rate of 4.02e-05",
+	 GATE_WITH(BASICS "    max_frames: 5\n    operations: [identify]\n"
+			  "    target_fpir: 0.01\n    galleries: [x]\n    gallery_size: 50\n"
+			  "    max_candidates: 5\n")},
+	{10, "over 1000 references with max_frames 1 needs a false match rate of 1.01e-05",
 	 GATE_WITH(BASICS "    operations: [identify]\n    galleries: [x]\n"
 			  "    target_fpir: 0.01\n    gallery_size: 1000\n"
 			  "    max_candidates: 5\n")},
