@@ -20,11 +20,8 @@
 #include "biomatch/client.h"
 #include "biomatch/db.h"
 #include "biomatch/error.h"
-#include "biomatch/gallery.h"
 #include "biomatch/keys.h"
 #include "biomatch/writer.h"
-
-#define STANDBY_METHOD "/biomatch.v1.AdminService/StreamChanges"
 
 struct standby;
 
@@ -32,7 +29,6 @@ enum standby_role { STANDBY_LEADS, STANDBY_FOLLOWS, STANDBY_SUPERSEDED };
 
 struct standby_options {
 	struct db *db;
-	struct gallery_store *store;
 	struct writer *writer;
 	const struct keys *keys;
 	struct biomatch_options leader; /* target is NULL for a daemon that follows nobody */
@@ -66,7 +62,6 @@ struct standby_stat {
 	bool connected;       /* to the leader, by a stream that has brought something */
 	uint64_t lag_changes; /* known to be at the leader and not here */
 	int64_t lag_ms;       /* since this store was last known to have all of the leader's */
-	int error;            /* why the last stream ended; 0 for none */
 };
 void standby_stat(const struct standby *standby, struct standby_stat *out);
 

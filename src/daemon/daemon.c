@@ -140,7 +140,6 @@ static int open_standby(struct daemon *d, char message[DAEMON_MESSAGE_LEN])
 	const struct conf *conf = d->conf;
 	const struct standby_options options = {
 		.db = d->db,
-		.store = d->store,
 		.writer = d->writer,
 		.keys = d->keys,
 		.leader =

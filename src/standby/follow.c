@@ -2,10 +2,12 @@
 #include <stdio.h>
 
 #include "biomatch/clock.h"
+#include "biomatch/gallery.h"
 #include "biomatch/log.h"
 #include "biomatch/v1/admin_service.pb-c.h"
 #include "standby.h"
 
+#define METHOD "/biomatch.v1.AdminService/StreamChanges"
 /* A message of changes, unpacked. */
 #define MESSAGE_MEMORY ((size_t)16 << 20)
 
@@ -148,7 +150,7 @@ static void ask(struct standby *standby, struct biomatch_client *client, struct 
 	after.hash = (ProtobufCBinaryData){CHANGES_HASH_LEN, (uint8_t *)(uintptr_t)here->hash};
 	request.purpose = (char *)(uintptr_t)standby->options.purpose;
 	request.after = &after;
-	end->error = biomatch_client_stream(client, STANDBY_METHOD, &request.base,
+	end->error = biomatch_client_stream(client, METHOD, &request.base,
 					    &biomatch__v1__stream_changes_response__descriptor,
 					    &stream, arena, &status);
 	snprintf(end->message, sizeof(end->message), "%s",

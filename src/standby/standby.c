@@ -136,7 +136,6 @@ void standby_stat(const struct standby *standby, struct standby_stat *out)
 		.connected = role == STANDBY_FOLLOWS && atomic_load(&standby->connected),
 		.lag_changes = role == STANDBY_FOLLOWS ? atomic_load(&standby->lag_changes) : 0,
 		.lag_ms = lag_ms(standby, role),
-		.error = atomic_load(&standby->error),
 	};
 }
 

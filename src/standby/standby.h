@@ -29,7 +29,7 @@ struct standby {
 
 	/* Of the stream. */
 	atomic_bool connected;
-	atomic_int error;
+	atomic_int error; /* why the last one ended; 0 for none */
 	_Atomic uint64_t lag_changes;
 	_Atomic int64_t synced_ns; /* monotonic; 0 before the first time */
 };
