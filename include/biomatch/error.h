@@ -53,6 +53,8 @@ enum grpc_status {
 	  "but the person")                                                                        \
 	X(EFRAMES, "FRAMES_DIFFER", FAILED_PRECONDITION,                                           \
 	  "the frames do not show the same face; send frames of one capture")                      \
+	X(EATTEMPTS, "ATTEMPTS_EXCEEDED", RESOURCE_EXHAUSTED,                                      \
+	  "too many attempts on this subject here; an officer decides, or wait")                   \
 	X(ENOREFERENCE, "NO_REFERENCE", NOT_FOUND, "the subject is not in the gallery")            \
 	X(EEXPIRED, "REFERENCE_EXPIRED", FAILED_PRECONDITION,                                      \
 	  "every reference of the subject has expired; enrol a new one")                           \

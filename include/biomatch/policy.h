@@ -21,6 +21,9 @@
 #define POLICY_MESSAGE_LEN 512
 /* The longest candidate list that a purpose may allow. */
 #define POLICY_MAX_CANDIDATES 256
+/* The most attempts that a window may allow, and the longest window. */
+#define POLICY_MAX_ATTEMPTS  1000
+#define POLICY_MAX_WINDOW_MS (UINT64_C(7) * 24 * 3600 * 1000)
 /* The most frames that a purpose may allow in one probe. */
 #define POLICY_MAX_FRAMES 5
 
@@ -71,6 +74,11 @@ struct policy_purpose {
 	uint64_t gallery_size; /* references that target_fpir was checked for */
 	unsigned max_candidates;
 	unsigned max_frames; /* of one probe */
+	/* Of an endpoint on a subject without a match, in a window; a limit of 0 is none. */
+	struct {
+		unsigned limit;
+		uint64_t window_ms;
+	} attempts;
 	bool raw_scores;
 	/* Searches look at sign bits first: faster, a mate missed once in 1e8. */
 	bool fast_search;

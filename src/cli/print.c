@@ -156,6 +156,7 @@ void print_reason(const char *name, Biomatch__V1__Reason reason)
 		[BIOMATCH__V1__REASON__REASON_FACE_INCOMPLETE] = BM_EFACECUT,
 		[BIOMATCH__V1__REASON__REASON_PRESENTATION_ATTACK] = BM_EATTACK,
 		[BIOMATCH__V1__REASON__REASON_FRAMES_DIFFER] = BM_EFRAMES,
+		[BIOMATCH__V1__REASON__REASON_ATTEMPTS_EXCEEDED] = BM_EATTEMPTS,
 	};
 	const char *text = enum_text(&biomatch__v1__reason__descriptor, (int)reason, "REASON_");
 

@@ -167,6 +167,29 @@ static int load_max_frames(struct loader *l, const struct yaml_value *v, struct 
 	return error;
 }
 
+static int load_attempts(struct loader *l, const struct yaml_value *map, struct policy_purpose *p)
+{
+	uint64_t limit = 0;
+	int error = 0;
+
+	for (const struct yaml_value *v = map->first; !error && v; v = v->next) {
+		if (map->kind == YAML_MAP && !strcmp(v->key, "limit"))
+			error = read_count(l, v, POLICY_MAX_ATTEMPTS, &limit);
+		else if (map->kind != YAML_MAP || strcmp(v->key, "window") != 0)
+			error = FAIL(l, v, "attempts has limit and window, nothing else");
+		else if (v->kind != YAML_SCALAR ||
+			 parse_duration_ms(v->text, 1000, POLICY_MAX_WINDOW_MS,
+					   &p->attempts.window_ms))
+			error = FAIL(l, v, "window needs a time from 1s to 7d, as in 10m");
+	}
+	p->attempts.limit = (unsigned)limit;
+	if (!error && (!p->attempts.limit || !p->attempts.window_ms))
+		error = FAIL(l, map,
+			     "attempts needs a limit and a window, as in "
+			     "{limit: 5, window: 10m}");
+	return error;
+}
+
 static int load_raw_scores(struct loader *l, const struct yaml_value *v, struct policy_purpose *p)
 {
 	if (v->kind != YAML_SCALAR || parse_bool(v->text, &p->raw_scores))
@@ -240,6 +263,7 @@ static const struct option {
 	{"gallery_size", load_gallery_size, SEARCHING, BIT(POLICY_IDENTIFY)},
 	{"max_candidates", load_max_candidates, SEARCHING, BIT(POLICY_IDENTIFY)},
 	{"max_frames", load_max_frames, WITH_SCORES, 0},
+	{"attempts", load_attempts, BIT(POLICY_VERIFY), 0},
 	{"search", load_search, SEARCHING, 0},
 	{"raw_scores", load_raw_scores, WITH_SCORES, 0},
 	{"pad", load_pad, CAPTURING, 0},

@@ -67,6 +67,7 @@ struct policy_ref {
 	atomic_uint refs;
 };
 
+struct attempts;
 struct search;
 
 struct call_times {
@@ -125,6 +126,7 @@ struct service {
 	int64_t checkpoint_due_ns; /* service_tick's thread only */
 	struct reflection *reflection;
 	struct feeder *feeder; /* of the streams of changes */
+	struct attempts *attempts;
 };
 
 /* The call whose job it is. */

@@ -1,6 +1,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 
+#include "attempts.h"
 #include "audit.h"
 #include "biomatch/clock.h"
 #include "biomatch/log.h"
@@ -151,6 +152,8 @@ int service_open(const struct service_options *options, struct service **out)
 	pthread_cond_init(&service->idle, NULL);
 	error = reflection_open(&service->reflection);
 	if (!error)
+		error = attempts_open(&service->attempts);
+	if (!error)
 		error = feeder_open(service, &service->feeder);
 	if (!error)
 		error = open_pools(service);
@@ -161,6 +164,7 @@ int service_open(const struct service_options *options, struct service **out)
 	close_pools(service);
 	if (service->feeder)
 		feeder_close(service->feeder);
+	attempts_close(service->attempts);
 	reflection_close(service->reflection);
 	pthread_cond_destroy(&service->idle);
 	pthread_mutex_destroy(&service->lock);
@@ -208,6 +212,7 @@ void service_close(struct service *service)
 	pthread_mutex_unlock(&service->lock);
 	close_pools(service);
 	feeder_close(service->feeder);
+	attempts_close(service->attempts);
 	reflection_close(service->reflection);
 	policy_close(service->policy->policy);
 	free(service->policy);

@@ -1,3 +1,4 @@
+#include "attempts.h"
 #include "biomatch/clock.h"
 #include "biomatch/v1/matching_service.pb-c.h"
 #include "live.h"
@@ -7,7 +8,51 @@
 
 struct verify {
 	struct probe probe;
+	uint8_t attempts[KEYS_PSEUDONYM_LEN]; /* the name they are counted under */
+	uint32_t wait_ms;                     /* until there is another attempt; 0 where there is */
 };
+
+static struct bytes bytes_of(const char *text)
+{
+	return (struct bytes){(const uint8_t *)text, strlen(text)};
+}
+
+/* Before any work is done, so that calls under way at once cannot take more than there are. */
+static int take_attempt(struct service_call *call, struct verify *verify)
+{
+	const Biomatch__V1__VerifyRequest *request = (const void *)call->request;
+	const struct policy_purpose *purpose = call->purpose;
+	struct bytes parts[] = {bytes_of(call->uri), bytes_of(purpose->name),
+				bytes_of(request->gallery), bytes_of(request->subject_id)};
+	int error;
+
+	if (!purpose->attempts.limit)
+		return 0;
+	error = keys_pseudonym(call->service->options.keys, KEYS_SUBJECT, parts, 4,
+			       verify->attempts);
+	if (error)
+		return error;
+	verify->wait_ms =
+		attempts_take(call->service->attempts, verify->attempts, purpose->attempts.limit,
+			      purpose->attempts.window_ms, clock_monotonic_ns());
+	if (verify->wait_ms)
+		call->has_picture = false; /* nobody looks at it */
+	return 0;
+}
+
+/* A match ends the count; what compared nothing does not count, but an attack does. */
+static void settle_attempt(struct service_call *call, const struct verify *verify,
+			   Biomatch__V1__Decision decision, int finding)
+{
+	struct attempts *attempts = call->service->attempts;
+
+	if (!call->purpose->attempts.limit || verify->wait_ms)
+		return;
+	if (decision == BIOMATCH__V1__DECISION__DECISION_MATCH)
+		attempts_clear(attempts, verify->attempts);
+	else if (finding && finding != BM_EATTACK)
+		attempts_return(attempts, verify->attempts);
+}
 
 static int prepare(struct service_call *call)
 {
@@ -23,13 +68,20 @@ static int prepare(struct service_call *call)
 	if (!error)
 		error = probe_prepare(call, request->probe, "probe", PROBE_CAPTURE, &verify->probe);
 	if (!error)
+		error = take_attempt(call, verify);
+	if (!error)
 		trail_subject(call, request->gallery, request->subject_id, NULL);
 	return error;
 }
 
 static int run_probe(struct service_call *call, struct faceworker *worker)
 {
-	return probe_run(call, worker, &((struct verify *)call->state)->probe);
+	struct verify *verify = call->state;
+
+	if (!verify->wait_ms)
+		return probe_run(call, worker, &verify->probe);
+	verify->probe.finding = BM_EATTEMPTS;
+	return 0;
 }
 
 /* Scores the probe; *finding is set where there is no reference to score. */
@@ -94,6 +146,8 @@ static int decide(struct service_call *call, struct faceworker *worker)
 		live_compare(call, request->gallery, request->subject_id, verify->probe.embedding,
 			     &how);
 	}
+	out->retry_after_ms = verify->wait_ms;
+	settle_attempt(call, verify, out->decision, finding);
 	trail_outcome(call, decision_text(out->decision), finding);
 	out->basis = match_basis(call, &how, compared);
 	out->probe = probe_report(call, &verify->probe);

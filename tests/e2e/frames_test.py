@@ -1,16 +1,27 @@
 #!/usr/bin/python3 -B
 """Probes of several frames: what is fused, what is left out, what is refused, and how strictly it is compared."""
 import math
+import os
 import unittest
 
 import grpc
 
 from harness import WAIT
 from messages import common, enrolment, matching
-from served import GROUP, MATCHING, POLICY, Served, picture, png, read
+from served import GROUP, MATCHING, PEOPLE, POLICY, Served, picture, png, read
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
-FRAMES = POLICY.replace("    raw_scores: true\n", "    raw_scores: true\n    max_frames: 4\n") + """  - name: single
+FRAMES = POLICY.replace("    raw_scores: true\n", "    raw_scores: true\n    max_frames: 4\n") + """  - name: live
+    legal_basis: test
+    classes: [lane]
+    operations: [verify]
+    galleries: [people]
+    target_fmr: 0.001
+    max_frames: 2
+    pad: refer
+    pad_threshold: 0.5
+    priority: lane
+  - name: single
     legal_basis: test
     classes: [lane]
     operations: [verify]
@@ -89,6 +100,17 @@ class FramesTest(Served):
         answer = self.lane.enrol("mixed", frames(self.one, self.stranger))
         self.assertEqual((answer.outcome, answer.reason),
                          (enrolment.ENROL_OUTCOME_REFER, common.REASON_FRAMES_DIFFER))
+
+    def test_presented(self):
+        """One frame that looks presented is not made up for by one that looks live."""
+        shown = read(os.path.join(PEOPLE, "june/01.jpg"))
+        for probe in (frames(self.ada[0], shown), frames(shown, self.ada[0])):
+            answer = self.lane.verify("ada", probe, purpose="live")
+            self.assertEqual((answer.decision, answer.reason),
+                             (common.DECISION_REFER, common.REASON_PRESENTATION_ATTACK))
+            self.assertFalse(answer.probe.liveness.live)
+        answer = self.lane.verify("ada", frames(self.ada[0], self.ada[0]), purpose="live")
+        self.assertEqual((answer.decision, answer.probe.liveness.live), (common.DECISION_MATCH, True))
 
     def test_refused(self):
         verify = self.lane.verify

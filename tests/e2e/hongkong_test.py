@@ -115,6 +115,13 @@ class HongKongTest(Place):
         self.stops(gate.verifies("visitor", STRANGERS[0], "arrivals"))
         self.refers(gate.verifies("never-arrived", ADA[1], "arrivals"), common.REASON_NO_REFERENCE)
         self.refers(gate.verifies("visitor", GROUP, "arrivals"), common.REASON_SEVERAL_FACES)
+        # Five passages that end without a match are an officer's from then on, even for the visitor.
+        other = self.endpoint("lo-wu", "echannel-departure", 81, "departure")
+        for _ in range(5):
+            self.stops(other.verifies("visitor", STRANGERS[0], "arrivals"))
+        refused = other.verifies("visitor", ADA[1], "arrivals")
+        self.refers(refused, common.REASON_ATTEMPTS_EXCEEDED)
+        self.assertTrue(0 < refused.retry_after_ms <= 600000)
         passage = [ADA[1], ADA[0], ADA[1]]
         self.passes(gate.verifies_frames("visitor", passage, "arrivals"))
         self.stops(gate.verifies_frames("visitor", [STRANGERS[0]] * 3, "arrivals"))
