@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <openssl/core_names.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/kdf.h>
 #include <openssl/params.h>
@@ -37,13 +38,26 @@ struct stream {
 	uint8_t from[CHUNK + TAG_LEN], to[CHUNK + TAG_LEN];
 };
 
+/* Whether memory was what was missing, by the errors that OpenSSL has noted since. */
+static bool lacked_memory(void)
+{
+	bool lacked = false;
+	unsigned long noted;
+
+	while ((noted = ERR_get_error()))
+		lacked = lacked || ERR_GET_REASON(noted) == ERR_R_MALLOC_FAILURE;
+	return lacked;
+}
+
 static int check_kind(EVP_PKEY **key)
 {
-	if (*key && EVP_PKEY_get_id(*key) == EVP_PKEY_X25519)
+	bool is_key = *key;
+
+	if (is_key && EVP_PKEY_get_id(*key) == EVP_PKEY_X25519)
 		return 0;
 	EVP_PKEY_free(*key);
 	*key = NULL;
-	return BM_EKEY;
+	return !is_key && lacked_memory() ? BM_ENOMEM : BM_EKEY;
 }
 
 static int read_pem(const char *path, bool private, EVP_PKEY **out)
@@ -52,6 +66,7 @@ static int read_pem(const char *path, bool private, EVP_PKEY **out)
 
 	if (!file)
 		return BM_EIO;
+	ERR_clear_error();
 	*out = private ? PEM_read_PrivateKey(file, NULL, NULL, NULL)
 		       : PEM_read_PUBKEY(file, NULL, NULL, NULL);
 	fclose(file);
@@ -60,8 +75,10 @@ static int read_pem(const char *path, bool private, EVP_PKEY **out)
 
 static int parse_pem(struct bytes pem, EVP_PKEY **out)
 {
-	BIO *bio = BIO_new_mem_buf(pem.data, pem.len > INT32_MAX ? 0 : (int)pem.len);
+	BIO *bio;
 
+	ERR_clear_error();
+	bio = BIO_new_mem_buf(pem.data, pem.len > INT32_MAX ? 0 : (int)pem.len);
 	if (!bio)
 		return BM_ENOMEM;
 	*out = PEM_read_bio_PUBKEY(bio, NULL, NULL, NULL);

@@ -322,8 +322,9 @@ static int seal(struct service_call *call, const Biomatch__V1__SubjectExport *fr
 				    &len);
 	bytes_wipe(packed, packed_len);
 	free(packed);
+	/* It was a key when it was approved. */
 	if (error)
-		return error;
+		return error == BM_EKEY ? BM_ENOMEM : error;
 	out->data = (uint8_t *)arena_strndup(&call->arena, (const char *)sealed, len);
 	out->len = len;
 	free(sealed);

@@ -19,7 +19,7 @@ import grpc
 
 from harness import BUILD, ROOT, run, wait_for
 from messages import admin, analysis, common, enrolment, health, matching
-from served import ADMIN, ANALYSIS, ENROLMENT, MATCHING, Client, Served, picture, told
+from served import ADMIN, ANALYSIS, ENROLMENT, MATCHING, Client, Served, picture, read, told
 
 SHARE = int(os.environ.get("MEMORY_SHARE", "60"))
 # What may be said of a call that found no memory: never a decision, or that something is not there or not allowed.
@@ -127,6 +127,10 @@ class CallsTest(MemoryTest):
         super().setUp()
         self.template = common.Probe(template=self.lane.extract(self.ada[0]))
         self.lane.enrol("ada", self.template)
+        self.cert("endpoint", self.path("pki/ca"), self.path("pki/second"), "biomatch://example/test/admin/2")
+        self.assertEqual(run("openssl", "genpkey", "-algorithm", "X25519", "-out", self.path("key")).returncode, 0)
+        self.assertEqual(run("openssl", "pkey", "-in", self.path("key"), "-pubout", "-out", self.path("key.pub")).returncode, 0)
+        self.recipient = read(self.path("key.pub"))
         self.made = self.refused_calls = self.restarts = 0
 
     def verify(self, probe):
@@ -197,6 +201,16 @@ class CallsTest(MemoryTest):
         self.assertTrue(client.call(ADMIN + "ExportAudit", admin.ExportAuditRequest(
             purpose="office", page_size=3), admin.ExportAuditResponse).entries)
 
+    def approve(self, client, n):
+        self.assertTrue(client.call(ADMIN + "ApproveSubjectExport", admin.ApproveSubjectExportRequest(
+            purpose="office", request_id="approve%d" % n, gallery="people", subject_id="ada",
+            recipient_key=self.recipient), admin.ApproveSubjectExportResponse).HasField("expires_at"))
+
+    def export(self, client, _):
+        self.assertTrue(client.call(ADMIN + "ExportSubject", admin.ExportSubjectRequest(
+            purpose="office", gallery="people", subject_id="ada", recipient_key=self.recipient),
+            admin.ExportSubjectResponse).sealed)
+
     def health(self, client, _):
         self.assertEqual(client.call("/grpc.health.v1.Health/Check", health.HealthCheckRequest(),
                                      health.HealthCheckResponse).status, 1, "SERVING")
@@ -218,6 +232,8 @@ class CallsTest(MemoryTest):
         for ask in (self.gallery("Create"), self.gallery("Get"), self.galleries(1), self.gallery("Delete"),
                     self.galleries(0), self.checkpoint, self.entries, self.reload):
             yield "admin", ask
+        yield "admin", self.approve
+        yield "second", self.export
 
     def honest(self, client, ask, n):
         """True when it was answered; what is answered is true, and a refusal says that there was no memory."""
