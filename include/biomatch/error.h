@@ -55,6 +55,11 @@ enum grpc_status {
 	  "the frames do not show the same face; send frames of one capture")                      \
 	X(EATTEMPTS, "ATTEMPTS_EXCEEDED", RESOURCE_EXHAUSTED,                                      \
 	  "too many attempts on this subject here; an officer decides, or wait")                   \
+	X(ELOWQUALITY, "LOW_QUALITY", FAILED_PRECONDITION,                                         \
+	  "the picture is not good enough for the purpose; mend what the checks name, worst "      \
+	  "first")                                                                                 \
+	X(ENOPORTRAIT, "NOT_A_PORTRAIT", FAILED_PRECONDITION,                                      \
+	  "the photograph breaks a rule for portraits; bring one that meets the checks")           \
 	X(ENOREFERENCE, "NO_REFERENCE", NOT_FOUND, "the subject is not in the gallery")            \
 	X(EEXPIRED, "REFERENCE_EXPIRED", FAILED_PRECONDITION,                                      \
 	  "every reference of the subject has expired; enrol a new one")                           \

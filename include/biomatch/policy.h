@@ -17,6 +17,7 @@
 #include "biomatch/batch.h"
 #include "biomatch/error.h"
 #include "biomatch/pack.h"
+#include "biomatch/quality.h"
 
 #define POLICY_MESSAGE_LEN 512
 /* The longest candidate list that a purpose may allow. */
@@ -83,8 +84,10 @@ struct policy_purpose {
 	/* Searches look at sign bits first: faster, a mate missed once in 1e8. */
 	bool fast_search;
 	enum batch_priority priority;
-	enum policy_pad pad;  /* of live captures and pictures to be enrolled */
-	double pad_threshold; /* a liveness below it is an attack */
+	enum policy_pad pad;        /* of live captures and pictures to be enrolled */
+	double pad_threshold;       /* a liveness below it is an attack */
+	struct quality min_quality; /* of live captures and pictures to be enrolled */
+	bool portrait;              /* the reference of Compare is held to quality_portrait */
 };
 
 struct policy;

@@ -1,16 +1,19 @@
 /*
- * The quality of a face picture: which components are judged. Names and meanings
- * follow ISO/IEC 29794-5; the measures are our own (docs/quality.md).
+ * The quality of a face picture: which components are judged, and what is asked
+ * of them. Names and meanings follow ISO/IEC 29794-5; the measures are our own (docs/quality.md).
  *
  * A component is 0 to 100, more is better, or QUALITY_UNKNOWN where it could not
  * be judged.
  *
- * Thread: any.  Errors: none.  Owns: nothing.
+ * Thread: any.  Errors: BM_EINVAL for a name that is none.  Owns: nothing.
  */
 #ifndef BIOMATCH_QUALITY_H
 #define BIOMATCH_QUALITY_H
 
+#include <stdbool.h>
 #include <stdint.h>
+
+#include "biomatch/error.h"
 
 #define QUALITY_MAX     100
 #define QUALITY_UNKNOWN 255
@@ -44,6 +47,7 @@ enum quality_component {
 		QUALITY_COMPONENTS
 };
 
+/* What a picture has, or the least that is asked of one, 0 for nothing. */
 struct quality {
 	uint8_t value[QUALITY_COMPONENTS];
 };
@@ -54,6 +58,25 @@ extern "C" {
 
 /* The least of the components that count; QUALITY_UNKNOWN where none is known. */
 uint8_t quality_overall(const struct quality *has);
+
+/* "SHARPNESS" */
+const char *quality_component_name(enum quality_component component);
+/* The component of a name in lower case, "sharpness". */
+int quality_component_parse(const char *name, enum quality_component *out) BM_MUST_CHECK;
+
+/* True where anything is asked. */
+bool quality_is_asked(const struct quality *asked);
+/*
+ * By how much a component misses what is asked of it, 0 or less where it is met.
+ * What could not be judged misses nothing, unless nothing could be.
+ */
+int quality_shortfall(const struct quality *has, const struct quality *asked,
+		      enum quality_component component);
+/* True where some component misses. */
+bool quality_falls_short(const struct quality *has, const struct quality *asked);
+
+/* What a passport photograph needs: ICAO 9303-3, ISO/IEC 39794-5 annex D; docs/quality.md. */
+extern const struct quality quality_portrait;
 
 #ifdef __cplusplus
 }

@@ -157,6 +157,8 @@ void print_reason(const char *name, Biomatch__V1__Reason reason)
 		[BIOMATCH__V1__REASON__REASON_PRESENTATION_ATTACK] = BM_EATTACK,
 		[BIOMATCH__V1__REASON__REASON_FRAMES_DIFFER] = BM_EFRAMES,
 		[BIOMATCH__V1__REASON__REASON_ATTEMPTS_EXCEEDED] = BM_EATTEMPTS,
+		[BIOMATCH__V1__REASON__REASON_LOW_QUALITY] = BM_ELOWQUALITY,
+		[BIOMATCH__V1__REASON__REASON_NOT_A_PORTRAIT] = BM_ENOPORTRAIT,
 	};
 	const char *text = enum_text(&biomatch__v1__reason__descriptor, (int)reason, "REASON_");
 
@@ -193,6 +195,20 @@ static void print_liveness(const Biomatch__V1__Liveness *liveness)
 		print_fact("live", "%s", liveness->live ? "yes" : "no");
 }
 
+/* What was asked of the picture and is not met. */
+static void print_checks(const Biomatch__V1__ProbeReport *report)
+{
+	for (size_t i = 0; i < report->n_checks; i++) {
+		const Biomatch__V1__QualityCheck *check = report->checks[i];
+
+		if (check->value < check->minimum)
+			print_fact(i ? "" : "to mend", "%s is %u, needs %u",
+				   enum_text(&biomatch__v1__quality_component__descriptor,
+					     (int)check->component, "QUALITY_COMPONENT_"),
+				   check->value, check->minimum);
+	}
+}
+
 void print_report(const char *name, const Biomatch__V1__ProbeReport *report)
 {
 	if (!report || !report->width)
@@ -205,6 +221,7 @@ void print_report(const char *name, const Biomatch__V1__ProbeReport *report)
 		   report->height, report->n_faces, report->n_faces == 1 ? "" : "s",
 		   (double)report->faces[0]->inter_eye_distance);
 	print_liveness(report->liveness);
+	print_checks(report);
 }
 
 void print_times(const Biomatch__V1__StageTimes *t, int64_t elapsed_us)

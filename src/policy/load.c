@@ -232,6 +232,40 @@ static int load_pad_threshold(struct loader *l, const struct yaml_value *v,
 	return 0;
 }
 
+static int load_minimum(struct loader *l, const struct yaml_value *v, struct quality *asked)
+{
+	enum quality_component component;
+	uint64_t least = 0;
+	int error;
+
+	if (quality_component_parse(v->key, &component))
+		return FAIL(l, v, "no component of quality is called \"%s\"", v->key);
+	if (component == QUALITY_MOUTH_CLOSED && l->pack->landmarks_kind != PACK_LANDMARKS_68)
+		return FAIL(l, v, "model pack %s cannot judge %s", l->pack->model, v->key);
+	error = read_count(l, v, QUALITY_MAX, &least);
+	asked->value[component] = (uint8_t)least;
+	return error;
+}
+
+static int load_min_quality(struct loader *l, const struct yaml_value *map,
+			    struct policy_purpose *p)
+{
+	int error = 0;
+
+	if (map->kind != YAML_MAP || !map->first)
+		return FAIL(l, map, "min_quality needs components, as in {sharpness: 40}");
+	for (const struct yaml_value *v = map->first; !error && v; v = v->next)
+		error = load_minimum(l, v, &p->min_quality);
+	return error;
+}
+
+static int load_portrait(struct loader *l, const struct yaml_value *v, struct policy_purpose *p)
+{
+	if (v->kind != YAML_SCALAR || parse_bool(v->text, &p->portrait))
+		return FAIL(l, v, "portrait needs true or false");
+	return 0;
+}
+
 static int load_priority(struct loader *l, const struct yaml_value *v, struct policy_purpose *p)
 {
 	static const char *const names[BATCH_PRIORITIES] = {"lane", "kiosk", "bulk"};
@@ -268,6 +302,8 @@ static const struct option {
 	{"raw_scores", load_raw_scores, WITH_SCORES, 0},
 	{"pad", load_pad, CAPTURING, 0},
 	{"pad_threshold", load_pad_threshold, CAPTURING, 0},
+	{"min_quality", load_min_quality, CAPTURING, 0},
+	{"portrait", load_portrait, BIT(POLICY_COMPARE), 0},
 };
 
 #define OPTIONS (sizeof(options) / sizeof(options[0]))

@@ -1,7 +1,7 @@
 #include <stdlib.h>
 
 #include "biomatch/v1/analysis_service.pb-c.h"
-#include "probe.h"
+#include "demand.h"
 
 struct analysis {
 	struct probe picture;
@@ -126,7 +126,7 @@ static int extract(struct service_call *call, struct faceworker *worker)
 	if (!out)
 		return BM_ENOMEM;
 	if (picture->finding)
-		return call_fail(call, picture->finding, "image", NULL);
+		return demand_fail(call, picture);
 	error = probe_seal(call, picture->embedding, &out->template_);
 	out->report = probe_report(call, picture);
 	out->times = stage_times(call);

@@ -64,7 +64,8 @@ int frames_prepare(struct service_call *call, const Biomatch__V1__Frames *from, 
 /* What another frame of the same capture makes up for. Any other finding speaks of all. */
 static bool is_passing(int finding)
 {
-	return finding == BM_ENOFACE || finding == BM_EFACESMALL || finding == BM_EFACECUT;
+	return finding == BM_ENOFACE || finding == BM_EFACESMALL || finding == BM_EFACECUT ||
+	       finding == BM_ELOWQUALITY;
 }
 
 static unsigned weight_of(const struct probe *frame)

@@ -9,7 +9,7 @@
 
 enum probe_role {
 	PROBE_CAPTURE, /* from a camera, or to be enrolled: held to what the purpose asks */
-	PROBE_GIVEN,   /* what a capture is compared with */
+	PROBE_GIVEN, /* what a capture is compared with: held to the rules for portraits, if any */
 };
 
 /* One picture or template of a call. */

@@ -4,12 +4,15 @@ import collections
 import csv
 import glob
 import json
+import math
 import os
 import re
 import shutil
+import subprocess
 import unittest
 
 import grpc
+import numpy
 
 from harness import BUILD, ROOT, Place, run
 from messages import admin, analysis, common, enrolment, matching
@@ -19,6 +22,7 @@ PROFILE = os.path.join(ROOT, "config/hongkong.yaml")
 ENDPOINTS = os.path.join(os.environ.get("BIOMATCH_DATA", os.path.join(ROOT, "../shared/data")), "hk_endpoints.csv")
 HEADQUARTERS = ("immigration-headquarters", "admin", 1)
 ADA = [os.path.join(PEOPLE, "ada", name) for name in ("01.jpg", "02.jpg")]
+FAY = os.path.join(PEOPLE, "fay", "01.jpg")
 STRANGERS = [path for path in sorted(glob.glob(PEOPLE + "/*/01.jpg")) if "/ada/" not in path]
 DENIED, NO_PEER = grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED
 EVERY_CLASS = {
@@ -30,6 +34,44 @@ EVERY_CLASS = {
     "id-collection-kiosk": ("smart-id-card-replacement-centres", "id-collection", "residents"),
     "passport-application-kiosk": ("branch-offices", "passport-photo", "residents"),
 }
+
+
+QUALITY = {number: name[18:] for name, number in vars(common).items() if name.startswith("QUALITY_COMPONENT_")}
+
+
+def read_pixels(path):
+    header, size, _, data = subprocess.run(["djpeg", "-pnm", path], stdout=subprocess.PIPE, check=True).stdout.split(b"\n", 3)
+    assert header == b"P6"
+    width, height = map(int, size.split())
+    return numpy.frombuffer(data, numpy.uint8).reshape(height, width, 3).copy()
+
+
+def write_pixels(pixels, path):
+    ppm = b"P6\n%d %d\n255\n" % (pixels.shape[1], pixels.shape[0]) + pixels.tobytes()
+    with open(path, "wb") as file:
+        subprocess.run(["cjpeg", "-quality", "92"], input=ppm, stdout=file, check=True)
+
+
+def before_plain_background(path, eyes, out):
+    """The person of a photograph, head and body, before a wall as passport offices have one."""
+    pixels = read_pixels(path)
+    y, x = numpy.mgrid[:pixels.shape[0], :pixels.shape[1]]
+    mm = math.hypot(eyes[1].x - eyes[0].x, eyes[1].y - eyes[0].y) / 63
+    left, top = (eyes[0].x + eyes[1].x) / 2, (eyes[0].y + eyes[1].y) / 2 + 15 * mm
+    head = ((x - left) / 100) ** 2 + ((y - top) / 140) ** 2 < mm ** 2
+    body = (y > top) & (abs(x - left) < 100 * mm)
+    pixels[~(head | body)] = 190
+    write_pixels(pixels, out)
+
+
+def darker(path, out):
+    write_pixels(read_pixels(path) // 3, out)
+
+
+def from_afar(path, out):
+    """The same photograph with as much wall again on every side."""
+    wall = read_pixels(path).shape[0] // 2
+    write_pixels(numpy.pad(read_pixels(path), ((wall, wall), (wall, wall), (0, 0)), constant_values=190), out)
 
 
 class Endpoint(Client):
@@ -99,6 +141,10 @@ class HongKongTest(Place):
 
     def refers(self, answer, reason):
         self.assertEqual((answer.decision, answer.reason), (common.DECISION_REFER, reason))
+
+    def broken(self, report):
+        """The rules that a picture breaks, by name."""
+        return [QUALITY[check.component] for check in report.checks if check.value < check.minimum]
 
     def arrive(self, site, number, subject):
         """A visitor arrives: the camera against the document, then enrolled."""
@@ -230,8 +276,31 @@ class HongKongTest(Place):
 
     def test_5_passport_photo(self):
         kiosk = self.endpoint("branch-offices", "passport-application-kiosk", 25, "passport-photo")
-        self.passes(kiosk.compares(ADA[0], ADA[1]))
-        self.stops(kiosk.compares(ADA[0], STRANGERS[0]))
+        eyes = kiosk.judges(FAY).report.faces[0].landmarks[:2]
+        photo = self.path("photo.jpg")
+        before_plain_background(FAY, eyes, photo)
+        answer = kiosk.compares(FAY, photo)
+        self.passes(answer)
+        self.assertEqual(self.broken(answer.reference), [])
+        self.assertIn(common.QUALITY_COMPONENT_BACKGROUND_UNIFORMITY, [c.component for c in answer.reference.checks])
+        self.stops(kiosk.compares(ADA[0], photo))
+        # The same picture before the wall where it was taken; another one, tilted, with the mouth open.
+        for path, rules in ((FAY, {"BACKGROUND_UNIFORMITY"}), (ADA[0], {"POSE_ROLL", "MOUTH_CLOSED", "INTER_EYE_DISTANCE"})):
+            answer = kiosk.compares(FAY, path)
+            self.refers(answer, common.REASON_NOT_A_PORTRAIT)
+            self.assertTrue(answer.reason_is_reference)
+            self.assertEqual(set(self.broken(answer.reference)), rules)
+            self.assertEqual(self.broken(answer.probe), [])
+        far = self.path("far.jpg")
+        from_afar(photo, far)
+        self.assertIn("HEAD_SIZE", self.broken(kiosk.compares(FAY, far).reference))
+        # What is wrong with the live picture is told of it.
+        dark = self.path("dark.jpg")
+        darker(FAY, dark)
+        answer = kiosk.compares(dark, photo)
+        self.refers(answer, common.REASON_LOW_QUALITY)
+        self.assertFalse(answer.reason_is_reference)
+        self.assertIn("UNDER_EXPOSURE", self.broken(answer.probe))
         answer = kiosk.compares(ADA[0], GROUP)
         self.refers(answer, common.REASON_SEVERAL_FACES)
         self.assertTrue(answer.reason_is_reference)

@@ -71,11 +71,11 @@ class ServiceTest(Served):
         self.assertEqual(len(values), len(answer.quality))
         self.assertEqual([q.value for q in answer.quality], sorted(values.values()))
         self.assertLessEqual(max(values.values()), 100)
-        self.assertLess(values[analysis.QUALITY_COMPONENT_POSE_ROLL], 70)
+        self.assertLess(values[common.QUALITY_COMPONENT_POSE_ROLL], 70)
         self.assertGreater(answer.pose.roll, 30)
-        self.assertGreater(values[analysis.QUALITY_COMPONENT_UNDER_EXPOSURE], 90)
-        self.assertEqual(values[analysis.QUALITY_COMPONENT_OVERALL],
-                         values[analysis.QUALITY_COMPONENT_POSE_ROLL])
+        self.assertGreater(values[common.QUALITY_COMPONENT_UNDER_EXPOSURE], 90)
+        self.assertEqual(values[common.QUALITY_COMPONENT_OVERALL],
+                         values[common.QUALITY_COMPONENT_POSE_ROLL])
         self.assertGreater(answer.times.quality_us, 0)
         empty = self.analyse(png(400, 300))
         self.assertEqual((empty.usable, empty.reason, len(empty.quality), empty.HasField("pose")),

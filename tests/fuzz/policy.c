@@ -10,6 +10,7 @@ static const struct pack pack = {
 	.version = "1",
 	.model = "test/1",
 	.dim = 16,
+	.landmarks_kind = PACK_LANDMARKS_68,
 	.liveness = {.file = "/nowhere/live.onnx"},
 	.calibration_id = "cal-1",
 	.calibration_mates = 1000,

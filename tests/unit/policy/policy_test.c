@@ -20,6 +20,7 @@ static struct pack pack = {
 	.version = "1",
 	.model = "test/1",
 	.dim = 16,
+	.landmarks_kind = PACK_LANDMARKS_68,
 	.liveness = {.file = "/nowhere/live.onnx"},
 	.calibration_id = "cal-1",
 	.calibration_mates = 1000,
@@ -253,6 +254,27 @@ static void test_pad(void **state)
 	pack.liveness.file = "/nowhere/live.onnx";
 }
 
+static void test_quality(void **state)
+{
+	static const char *const endpoint = "biomatch://hk/a/lane/1";
+	static const char asks[] = HEAD GATE "    min_quality: {mouth_closed: 70, pose_yaw: 100}\n";
+	char message[POLICY_MESSAGE_LEN];
+	const struct policy_purpose *p;
+	struct policy *policy = open_good(*state, asks);
+
+	assert_int_equal(policy_decide(policy, endpoint, "gate", POLICY_VERIFY, "people", &p), 0);
+	assert_int_equal(p->min_quality.value[QUALITY_MOUTH_CLOSED], 70);
+	assert_int_equal(p->min_quality.value[QUALITY_POSE_YAW], 100);
+	assert_int_equal(p->min_quality.value[QUALITY_SHARPNESS], 0);
+	assert_false(p->portrait);
+	policy_close(policy);
+	/* Five points do not tell an open mouth. */
+	pack.landmarks_kind = PACK_LANDMARKS_NONE;
+	assert_int_equal(open_text(*state, asks, &policy, message), BM_ECONF);
+	assert_non_null(strstr(message, "cannot judge mouth_closed"));
+	pack.landmarks_kind = PACK_LANDMARKS_68;
+}
+
 #define ESTATE                                                                                     \
 	"estate:\n"                                                                                \
 	"  - {site: pier, class: lane, count: 12}\n"                                               \
@@ -372,6 +394,17 @@ static const struct {
 	{4, "needs pad_threshold", GATE_WITH(BASICS "    operations: [analyse]\n    pad: refer\n")},
 	{4, "and only then",
 	 GATE_WITH(BASICS "    operations: [analyse]\n    pad: off\n    pad_threshold: 0.5\n")},
+	{5, "min_quality needs", GATE_WITH("    min_quality: 40\n")},
+	{5, "min_quality needs", GATE_WITH("    min_quality: {}\n")},
+	{5, "is called \"sharp\"", GATE_WITH("    min_quality: {sharp: 40}\n")},
+	{6, "sharpness needs a whole", GATE_WITH("    min_quality:\n      sharpness: 101\n")},
+	{6, "sharpness needs a whole", GATE_WITH("    min_quality:\n      sharpness: 0\n")},
+	{5, "portrait needs", GATE_WITH("    portrait: strict\n")},
+	{9, "min_quality has no use",
+	 GATE_WITH(BASICS "    operations: [read]\n    min_quality: {overall: 1}\n"
+			  "    galleries: [x]\n")},
+	{9, "portrait has no use",
+	 GATE_WITH(BASICS "    operations: [analyse]\n    portrait: true\n")},
 	{9, "pad has no use",
 	 GATE_WITH(BASICS "    operations: [read]\n    pad: off\n    galleries: [x]\n")},
 	{5, "raw_scores needs", GATE_WITH("    raw_scores: yes\n")},
@@ -483,6 +516,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_purpose_carries_its_options, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_denies_by_default, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pad, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_quality, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_estate, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
 		cmocka_unit_test(test_missing_file),
