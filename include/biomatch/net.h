@@ -35,7 +35,13 @@ struct net_peer {
 	int64_t not_after_ms;   /* end of the certificate's validity */
 };
 
-/* A status to end a call with. */
+#define NET_STATUS_MESSAGE_MAX 1024
+#define NET_STATUS_DETAILS_MAX 4096
+
+/*
+ * A status to end a call with. Clients refuse headers that are large, and with them
+ * the whole answer: a longer message is cut, larger details are left out.
+ */
 struct net_status {
 	enum grpc_status code;
 	const char *message;  /* plain text, percent-encoded on the wire; NULL for none */
@@ -81,6 +87,7 @@ struct net_options {
 	uint32_t handshake_ms;       /* absolute limit from accept to TLS done */
 	uint32_t idle_ms;            /* a connection without calls is closed after it */
 	uint32_t request_ms;         /* absolute limit for a message, the first from the headers */
+	uint32_t stall_ms;           /* a client that takes nothing for so long is gone */
 };
 
 int net_server_open(const struct net_options *options, const struct net_handler *handler,
@@ -113,8 +120,9 @@ bool net_call_cancelled(const struct net_call *call);
 
 /*
  * Sends one message; data is malloc'ed and becomes net's. Any thread. Where there
- * is no memory, or the client leaves more than max_connection_bytes unread, the
- * call ends with RESOURCE_EXHAUSTED instead.
+ * is no memory, or the client leaves more than max_connection_bytes unread, or
+ * streams further messages while it leaves much of its answers unread, the call ends
+ * with RESOURCE_EXHAUSTED instead.
  */
 void net_call_send(struct net_call *call, uint8_t *data, size_t len);
 /* Ends the call; strings and bytes are copied. Any thread. The call is gone. */

@@ -58,6 +58,7 @@ static const struct option options[] = {
 	OPTION(server, handshake, DURATION, "5s", "100ms", "1m"),
 	OPTION(server, idle, DURATION, "10m", "1s", "7d"),
 	OPTION(server, request, DURATION, "30s", "100ms", "10m"),
+	OPTION(server, stall, DURATION, "30s", "100ms", "10m"),
 	OPTION(server, drain, DURATION, "20s", "0s", "10m"),
 	OPTION(server, queue, COUNT, "256", "1", "65536"),
 	OPTION(server, reflection, BOOL, "true", NULL, NULL),

@@ -217,6 +217,7 @@ static struct net_options net_options_of(const struct conf *conf, const char *li
 		.handshake_ms = conf->server.handshake,
 		.idle_ms = conf->server.idle,
 		.request_ms = conf->server.request,
+		.stall_ms = conf->server.stall,
 	};
 }
 

@@ -4,6 +4,13 @@
 #include "biomatch/bytes.h"
 #include "conn.h"
 
+/*
+ * Bytes of answers that a client may leave unread and still ask for more on the same
+ * call; of all calls of its connection.
+ */
+#define CALL_UNSENT_MAX ((size_t)1 << 20)
+#define CONN_UNSENT_MAX ((size_t)4 << 20)
+
 static int64_t upload_limit(const struct net_call *call)
 {
 	return clock_monotonic_ns() + call->loop->server->options.request_ms * CLOCK_NS_PER_MS;
@@ -89,17 +96,39 @@ static void drop_message(struct net_call *call)
 	give_turn(call);
 }
 
+/* The first chunk has been taken, or nobody wants it. */
+static void drop_chunk(struct net_call *call)
+{
+	struct chunk *chunk = call->out;
+
+	call->out = chunk->next;
+	if (!call->out)
+		call->out_tail = &call->out;
+	if (call->conn)
+		conn_release(call->conn, chunk->len);
+	atomic_fetch_sub(&call->unsent, chunk->len - GRPC_PREFIX);
+	wipe_free(chunk, sizeof(*chunk) + chunk->len);
+}
+
 static void drop_output(struct net_call *call)
 {
-	while (call->out) {
-		struct chunk *chunk = call->out;
+	while (call->out)
+		drop_chunk(call);
+}
 
-		call->out = chunk->next;
-		if (call->conn)
-			conn_release(call->conn, chunk->len);
-		wipe_free(chunk, sizeof(*chunk) + chunk->len);
-	}
-	call->out_tail = &call->out;
+/*
+ * True while answers wait that the client has not taken: a small question may have a
+ * large answer, so that who asks and never reads is to be asked for no more.
+ */
+static bool leaves_unread(const struct net_call *call)
+{
+	size_t all = 0;
+
+	if (atomic_load(&call->unsent) > CALL_UNSENT_MAX)
+		return true;
+	for (const struct net_call *c = call->conn->calls; c; c = c->next)
+		all += atomic_load(&c->unsent);
+	return all > CONN_UNSENT_MAX;
 }
 
 /* Gone when neither the connection nor the handler knows it any more. */
@@ -206,11 +235,7 @@ static ssize_t read_output(nghttp2_session *session, int32_t stream, uint8_t *bu
 		memcpy(buffer, chunk->data + chunk->sent, n);
 		chunk->sent += n;
 		if (chunk->sent == chunk->len) {
-			call->out = chunk->next;
-			if (!call->out)
-				call->out_tail = &call->out;
-			conn_release(call->conn, chunk->len);
-			wipe_free(chunk, sizeof(*chunk) + chunk->len);
+			drop_chunk(call);
 			tell_sent(call);
 		}
 		return (ssize_t)n;
@@ -260,7 +285,7 @@ void call_refuse(struct net_call *call, enum grpc_status code, const char *messa
 {
 	if (call->answered)
 		return;
-	call->status_message = grpc_message_encode(message);
+	call->status_message = grpc_message_encode(message, NET_STATUS_MESSAGE_MAX);
 	drop_output(call);
 	answer(call, code);
 	push(call);
@@ -386,6 +411,10 @@ void call_data(struct net_call *call, const uint8_t *data, size_t len)
 
 	call->owed += len;
 	while (in.len && call->state && !call->answered && !call->finished) {
+		if (call->got_message && leaves_unread(call)) {
+			call_refuse(call, GRPC_RESOURCE_EXHAUSTED, "the client reads too slowly");
+			break;
+		}
 		if (call->got_message && !grpc_reader_inside(&call->reader))
 			call->upload_until_ns = upload_limit(call);
 		result = grpc_reader_take(&call->reader, &in, &message, &len);
@@ -418,12 +447,14 @@ void call_take_message(struct net_call *call, uint8_t *data, size_t len)
 	struct chunk *chunk;
 
 	if (!call->conn || call->answered) {
+		atomic_fetch_sub(&call->unsent, len);
 		wipe_free(data, len);
 		return;
 	}
 	chunk = malloc(sizeof(*chunk) + GRPC_PREFIX + len);
 	if (!chunk || !conn_hold(call->conn, GRPC_PREFIX + len)) {
 		free(chunk);
+		atomic_fetch_sub(&call->unsent, len);
 		wipe_free(data, len);
 		call_refuse(call, GRPC_RESOURCE_EXHAUSTED, "the client reads too slowly");
 		conn_touch(call->conn);
@@ -474,7 +505,7 @@ static bool upload_is_late(const struct net_call *call, int64_t now_ns)
 static bool is_stuck(const struct net_call *call, int64_t now_ns)
 {
 	return (call->out || (call->answered && !call->trailers_sent)) &&
-	       now_ns - call->moved_ns >= STALL_NS;
+	       now_ns - call->moved_ns >= call->loop->server->options.stall_ms * CLOCK_NS_PER_MS;
 }
 
 void call_sweep(struct net_call *call, int64_t now_ns)

@@ -13,6 +13,8 @@
 /* Read from one connection before others get their turn. */
 #define READ_AT_ONCE (256 * 1024)
 #define ADDRESS_LEN  64
+/* Lines about misbehaving peers that a loop writes at most. */
+#define LOG_PER_SECOND 10
 /* A peer whose machine is gone is noticed after this, with no call under way too. */
 #define PEER_GONE_MS (60 * 1000)
 /* Between the two GOAWAYs of a shutdown, for calls under way to the server (RFC 9113, 6.8). */
@@ -352,6 +354,24 @@ static bool handshake_done(struct conn *conn)
 	return true;
 }
 
+bool conn_may_log(struct conn *conn, unsigned long *unlogged)
+{
+	struct loop *loop = conn->loop;
+	int64_t second = clock_monotonic_ns() / CLOCK_NS_PER_SEC;
+
+	if (second != loop->log_second)
+		loop->logged = 0;
+	loop->log_second = second;
+	if (loop->logged >= LOG_PER_SECOND) {
+		loop->unlogged++;
+		return false;
+	}
+	loop->logged++;
+	*unlogged = loop->unlogged;
+	loop->unlogged = 0;
+	return true;
+}
+
 static void conn_address(int fd, char out[ADDRESS_LEN])
 {
 	struct sockaddr_storage at = {0};
@@ -362,11 +382,23 @@ static void conn_address(int fd, char out[ADDRESS_LEN])
 		strcpy(out, "unknown");
 }
 
+static void log_failure(struct conn *conn, unsigned long error)
+{
+	const char *reason = error ? ERR_reason_error_string(error) : NULL;
+	unsigned long unlogged;
+	char from[ADDRESS_LEN];
+
+	if (!conn_may_log(conn, &unlogged))
+		return;
+	conn_address(conn->fd, from);
+	log_info("handshake_failed", "from=%s reason=%s unlogged=%lu", from,
+		 reason ? reason : "connection closed", unlogged);
+}
+
 /* False when the handshake failed. */
 static bool shake_hands(struct conn *conn)
 {
 	unsigned long reason;
-	char from[ADDRESS_LEN];
 	int rc;
 
 	ERR_clear_error();
@@ -377,10 +409,7 @@ static bool shake_hands(struct conn *conn)
 	if (tls_wait(conn, rc))
 		return true;
 	atomic_fetch_add(&conn->loop->server->handshake_failures, 1);
-	conn_address(conn->fd, from);
-	log_info("handshake_failed", "from=%s reason=%s", from,
-		 reason && ERR_reason_error_string(reason) ? ERR_reason_error_string(reason)
-							   : "connection closed");
+	log_failure(conn, reason);
 	return false;
 }
 
@@ -488,7 +517,8 @@ static bool time_is_up(const struct conn *conn, int64_t now_ns)
 
 	if (!conn->session)
 		return now_ns - conn->accepted_ns >= options->handshake_ms * CLOCK_NS_PER_MS;
-	if (conn->stalled_since_ns && now_ns - conn->stalled_since_ns >= STALL_NS)
+	if (conn->stalled_since_ns &&
+	    now_ns - conn->stalled_since_ns >= options->stall_ms * CLOCK_NS_PER_MS)
 		return true;
 	if (conn->over_ns && now_ns - conn->over_ns >= LINGER_NS)
 		return true;

@@ -55,6 +55,10 @@ struct loop {
 	_Atomic int64_t turned_ns; /* when it last swept; read by others */
 	struct conn *conns;
 	struct conn *touched; /* with something to send when the inbox is done */
+	/* What peers make the loop log, so that a flood of them does not flood the log. */
+	int64_t log_second;
+	unsigned logged;
+	unsigned long unlogged;
 	pthread_mutex_t lock; /* inbox */
 	struct post *inbox, **inbox_tail;
 	struct post recheck, drain, close_all, stop;
@@ -98,7 +102,8 @@ struct net_call {
 	bool finished; /* the handler finished it */
 	bool answered; /* its end is on its way, or cannot be sent any more */
 	atomic_bool cancelled;
-	atomic_bool lost; /* a message of the answer, for want of memory */
+	atomic_bool lost;     /* a message of the answer, for want of memory */
+	atomic_size_t unsent; /* bytes of messages that the handler gave and HTTP/2 has not taken */
 	struct post end;
 
 	struct net_peer peer;
@@ -181,9 +186,6 @@ void loop_join(struct loop *loop);
 void loop_close(struct loop *loop);
 
 /* conn.c */
-/* A client that takes nothing for so long is gone. */
-#define STALL_NS (30 * CLOCK_NS_PER_SEC)
-
 /* Makes a connection of a socket that was counted as one, handshaking, when it was accepted. */
 void conn_adopt(struct loop *loop, int fd);
 /* Closes such a socket. */
@@ -205,6 +207,12 @@ void conn_sweep(struct conn *conn, int64_t now_ns);
 /* Counts bytes held for a connection; false when a cap is reached. */
 bool conn_hold(struct conn *conn, size_t bytes);
 void conn_release(struct conn *conn, size_t bytes);
+
+/*
+ * True while this second's lines about misbehaving peers are not used up;
+ * *unlogged tells how many were not written since the last one.
+ */
+bool conn_may_log(struct conn *conn, unsigned long *unlogged);
 
 /* h2.c */
 int h2_open(struct conn *conn) BM_MUST_CHECK;

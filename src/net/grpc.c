@@ -49,14 +49,15 @@ bool grpc_content_type(const char *s, size_t len)
 	return len >= n && !memcmp(s, base, n) && (len == n || s[n] == '+' || s[n] == ';');
 }
 
-char *grpc_message_encode(const char *s)
+char *grpc_message_encode(const char *s, size_t max)
 {
 	static const char digits[] = "0123456789ABCDEF";
-	char *out = malloc(3 * strlen(s) + 1), *p = out;
+	const char *end = s + strnlen(s, max);
+	char *out = malloc(3 * (size_t)(end - s) + 1), *p = out;
 
 	if (!out)
 		return NULL;
-	for (; *s; s++) {
+	for (; s < end; s++) {
 		unsigned char c = (unsigned char)*s;
 
 		if (c >= 0x20 && c <= 0x7e && c != '%') {

@@ -19,8 +19,9 @@
 int grpc_timeout_parse(const char *s, size_t len, int64_t *ns) BM_MUST_CHECK;
 /* True for "application/grpc", alone or with "+proto" or parameters behind it. */
 bool grpc_content_type(const char *s, size_t len);
-/* Percent-encodes a grpc-message into malloc'ed memory; NULL when memory is out. */
-char *grpc_message_encode(const char *s);
+/* Percent-encodes at most max bytes of a grpc-message into malloc'ed memory; NULL when memory is
+ * out. */
+char *grpc_message_encode(const char *s, size_t max);
 /* Base64 without padding, in malloc'ed memory with a NUL; NULL when memory is out. */
 char *grpc_binary_encode(const uint8_t *data, size_t len);
 /* True for a well-formed W3C traceparent of version 00. */

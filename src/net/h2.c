@@ -23,9 +23,13 @@ static struct net_call *call_of(nghttp2_session *session, int32_t stream)
 
 void h2_abuse(struct conn *conn, const char *what)
 {
+	unsigned long unlogged;
+
 	if (conn->closing)
 		return;
-	log_notice("connection_abusive", "what=%s peer=%s", what, conn->peer.uri);
+	if (conn_may_log(conn, &unlogged))
+		log_notice("connection_abusive", "what=%s peer=%s unlogged=%lu", what,
+			   conn->peer.uri, unlogged);
 	nghttp2_session_terminate_session(conn->session, NGHTTP2_ENHANCE_YOUR_CALM);
 	conn->closing = true;
 }

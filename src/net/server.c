@@ -204,6 +204,7 @@ void net_call_send(struct net_call *call, uint8_t *data, size_t len)
 	post->call = call;
 	post->data = data;
 	post->len = len;
+	atomic_fetch_add(&call->unsent, len);
 	loop_post(call->loop, post);
 }
 
@@ -215,8 +216,8 @@ void net_call_finish(struct net_call *call, const struct net_status *status)
 	post->call = call;
 	post->code = status->code;
 	if (status->message)
-		post->message = grpc_message_encode(status->message);
-	if (status->details.len)
+		post->message = grpc_message_encode(status->message, NET_STATUS_MESSAGE_MAX);
+	if (status->details.len && status->details.len <= NET_STATUS_DETAILS_MAX)
 		post->data =
 			(uint8_t *)grpc_binary_encode(status->details.data, status->details.len);
 	loop_post(call->loop, post);

@@ -177,6 +177,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 		.handshake_ms = 1000,
 		.idle_ms = 5000,
 		.request_ms = 2000,
+		.stall_ms = 3000,
 	};
 	server.handler =
 		(struct net_handler){NULL, handler_open,   handler_message, handler_half_close,

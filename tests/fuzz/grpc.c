@@ -57,10 +57,10 @@ static void read_in_pieces(const uint8_t *lengths, size_t n, struct bytes all)
 
 static void read_headers(const char *s, size_t len)
 {
-	char *text = strndup(s, len), *encoded = grpc_message_encode(text);
+	char *text = strndup(s, len), *encoded = grpc_message_encode(text, 100);
 	int64_t ns;
 
-	REQUIRE(encoded && strspn(encoded, "%") <= strlen(encoded));
+	REQUIRE(encoded && strlen(encoded) <= 300);
 	for (const char *p = encoded; *p; p++)
 		REQUIRE(*p >= 0x20 && *p <= 0x7e);
 	free(encoded);

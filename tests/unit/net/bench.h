@@ -44,6 +44,7 @@ static inline void bench_init(struct bench *b)
 		.handshake_ms = 5000,
 		.idle_ms = 60000,
 		.request_ms = 60000,
+		.stall_ms = 30000,
 	};
 }
 

@@ -59,7 +59,7 @@ static void test_content_types(void **state)
 
 static void check_encoded(const char *text, const char *expected)
 {
-	char *encoded = grpc_message_encode(text);
+	char *encoded = grpc_message_encode(text, 24);
 
 	assert_string_equal(encoded, expected);
 	free(encoded);
@@ -73,6 +73,7 @@ static void test_messages_are_percent_encoded(void **state)
 	check_encoded("50% done", "50%25 done");
 	check_encoded("a\r\nb\x7f", "a%0D%0Ab%7F");
 	check_encoded("\xe5\xbc\xb5", "%E5%BC%B5");
+	check_encoded("what is longer is cut off there", "what is longer is cut of");
 }
 
 static void test_binary_headers_have_no_padding(void **state)
