@@ -7,7 +7,7 @@ import time
 
 import grpc
 
-from frames import HEALTH, Peer, context
+from http2 import HEALTH, Peer, context
 from harness import BUILD, wait_for
 from messages import health
 from served import Served

@@ -6,7 +6,7 @@ import socket
 import time
 import unittest
 
-from frames import (CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, HEALTH, PING, PRIORITY, RST_STREAM, SETTINGS,
+from http2 import (CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, HEALTH, PING, PRIORITY, RST_STREAM, SETTINGS,
                     WINDOW_UPDATE, frame, literal, message, request, setting)
 from harness import ROOT, wait_for
 from hostile import EXHAUSTED, INTERNAL, LATE, LIFE, OK, TIMES, UNIMPLEMENTED, VERIFY, Hostile

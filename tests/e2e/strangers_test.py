@@ -11,7 +11,7 @@ import unittest
 
 import grpc
 
-from frames import DATA, END_HEADERS, END_STREAM, HEADERS, HEALTH, Peer, context, frame, message, request
+from http2 import DATA, END_HEADERS, END_STREAM, HEADERS, HEALTH, Peer, context, frame, message, request
 from harness import ROOT, run, wait_for
 from hostile import EXHAUSTED, LATE, LIFE, SANITIZED, TIMES, VERIFY, Hostile
 from messages import analysis, common, health
