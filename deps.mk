@@ -2,11 +2,12 @@
 # DEPS_x names the modules that src/x may include and link; LIBS_x the system
 # libraries that only x may use. `make layers` proves both.
 
-MODULES := base quality yaml pack keys conf wire db changes audit score face faceworker batch policy \
+MODULES := base quality document yaml pack keys conf wire db changes audit score face faceworker batch policy \
            net gallery writer client standby service metrics console envelope
 
 DEPS_base       :=
 DEPS_quality    := base
+DEPS_document   := base
 DEPS_pack       := base yaml
 DEPS_keys       := base
 DEPS_yaml       := base
@@ -16,7 +17,7 @@ DEPS_db         := base
 DEPS_changes    := base db keys
 DEPS_audit      := base wire db keys
 DEPS_score      := base
-DEPS_face       := base pack score quality
+DEPS_face       := base pack score quality document
 DEPS_faceworker := base pack face quality
 DEPS_batch      := base
 DEPS_policy     := base yaml pack batch quality
@@ -38,11 +39,12 @@ DIR_biomatch-face  := facemain
 DEPS_daemon        := base yaml conf pack keys db changes gallery writer policy batch faceworker face \
                       service net score wire metrics console audit envelope quality standby client
 DEPS_cli           := base client wire audit envelope
-DEPS_facemain      := base pack face faceworker score quality
+DEPS_facemain      := base pack face faceworker score quality document
 
 LIBS_base       := -lxxhash -lsystemd -pthread
 LIBS_pack       := -lcrypto -lm
 LIBS_quality    :=
+LIBS_document   :=
 LIBS_keys       := -lcrypto
 LIBS_yaml       := -lyaml
 LIBS_conf       :=

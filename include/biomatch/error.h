@@ -72,6 +72,9 @@ enum grpc_status {
 	  "the message is larger than the service accepts")                                        \
 	X(EIMGFORMAT, "IMAGE_FORMAT", INVALID_ARGUMENT,                                            \
 	  "the picture is not JPEG, PNG or JPEG 2000")                                             \
+	X(EDG2, "DOCUMENT_FACE", INVALID_ARGUMENT,                                                 \
+	  "the data group is not a DG2 with a face picture; send the whole file as the chip "      \
+	  "gives it")                                                                              \
 	X(EIMGTRUNC, "IMAGE_TRUNCATED", INVALID_ARGUMENT,                                          \
 	  "the picture ends too early; send the whole file")                                       \
 	X(EIMGCORRUPT, "IMAGE_CORRUPT", INVALID_ARGUMENT, "the picture cannot be decoded")         \

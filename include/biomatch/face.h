@@ -79,10 +79,10 @@ int face_engine_open(const struct pack *pack, struct face_engine **out) BM_MUST_
 void face_engine_close(struct face_engine *engine);
 
 /*
- * Looks at one encoded picture of len bytes. wanted is any of FACE_QUALITY and
- * FACE_LIVENESS, which are judged wherever a face was found. Returns 0 with the report filled
- * (report->finding says whether there is a template) or the BM_EIMG* code of a
- * picture that cannot be decoded.
+ * Looks at one encoded picture, or the DG2 of a passport, of len bytes. wanted is any of
+ * FACE_QUALITY and FACE_LIVENESS, which are judged wherever a face was found. Returns 0 with the
+ * report filled (report->finding says whether there is a template), or BM_EDG2 or the BM_EIMG* code
+ * of a picture that cannot be decoded.
  */
 int face_engine_run(struct face_engine *engine, const uint8_t *data, size_t len, unsigned wanted,
 		    struct face_report *report) BM_MUST_CHECK;

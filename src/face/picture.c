@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "biomatch/document.h"
 #include "biomatch/face.h"
 
 #define CHANNELS 3u
@@ -36,14 +37,11 @@ static bool begins_with(struct bytes file, const char *magic, size_t len)
 
 #define BEGINS_WITH(file, magic) begins_with(file, magic, sizeof(magic) - 1)
 
-int picture_decode(struct bytes file, struct picture *out)
+static int decode(struct bytes file, struct picture *out)
 {
 	unsigned orientation = 1;
 	int error;
 
-	*out = (struct picture){0};
-	if (file.len > FACE_MAX_IMAGE_BYTES)
-		return BM_EIMGSIZE;
 	if (BEGINS_WITH(file, "\xff\xd8\xff"))
 		error = jpeg_decode(file, out, &orientation);
 	else if (BEGINS_WITH(file, "\x89PNG\r\n\x1a\n"))
@@ -58,4 +56,16 @@ int picture_decode(struct bytes file, struct picture *out)
 	if (error)
 		picture_deinit(out);
 	return error;
+}
+
+int picture_decode(struct bytes file, struct picture *out)
+{
+	int error = 0;
+
+	*out = (struct picture){0};
+	if (file.len > FACE_MAX_IMAGE_BYTES)
+		return BM_EIMGSIZE;
+	if (document_is_dg2(file))
+		error = document_find_picture(file, &file);
+	return error ? error : decode(file, out);
 }

@@ -24,8 +24,8 @@ struct picture {
 };
 
 /*
- * Decodes JPEG, PNG or JPEG 2000 and turns it upright. BM_EIMGFORMAT,
- * BM_EIMGTRUNC, BM_EIMGCORRUPT, BM_EIMGSIZE, BM_EIMGSMALL or BM_ENOMEM.
+ * Decodes JPEG, PNG or JPEG 2000, also inside a passport's DG2, and turns it upright.
+ * BM_EIMGFORMAT, BM_EDG2, BM_EIMGTRUNC, BM_EIMGCORRUPT, BM_EIMGSIZE, BM_EIMGSMALL or BM_ENOMEM.
  */
 int picture_decode(struct bytes file, struct picture *out) BM_MUST_CHECK;
 /* Wipes and frees the pixels. */

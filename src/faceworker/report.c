@@ -77,6 +77,7 @@ bool report_result_valid(int result)
 	switch (result) {
 	case 0:
 	case BM_EIMGFORMAT:
+	case BM_EDG2:
 	case BM_EIMGTRUNC:
 	case BM_EIMGCORRUPT:
 	case BM_EIMGSIZE:

@@ -52,6 +52,24 @@ def png(width, height):
             + chunk(b"IDAT", body) + chunk(b"IEND", b""))
 
 
+def tlv(tag, *values):
+    """An element of BER-TLV."""
+    value = b"".join(values)
+    return bytes.fromhex(tag) + b"\x84" + struct.pack(">I", len(value)) + value
+
+
+def dg2(data, block=False):
+    """A passport's face data group: ISO/IEC 39794-5 with block, else ISO/IEC 19794-5:2005."""
+    if block:
+        shape = tlv("a0", tlv("a0", tlv("80", data), bytes.fromhex("a105a003800102")))
+        record = tlv("7f2e", tlv("a1", tlv("65", bytes.fromhex("a007800103810207e3"),
+                                           tlv("a1", tlv("30", b"\x80\x01\x00", tlv("a1", shape))))))
+    else:
+        face = struct.pack(">IH26x", len(data) + 32, 0) + data
+        record = tlv("5f2e", b"FAC\x00010\x00", struct.pack(">IH", len(face) + 14, 1), face)
+    return tlv("75", tlv("7f61", b"\x02\x01\x01", tlv("7f60", bytes.fromhex("a10381010287020101"), record)))
+
+
 def picture(data):
     return common.Probe(image=common.Image(data=data))
 

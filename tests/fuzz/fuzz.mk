@@ -4,6 +4,7 @@
 FUZZ_certificates := net audit
 FUZZ_conf         := conf
 FUZZ_connection   := net
+FUZZ_document     := document
 FUZZ_envelope     := envelope
 FUZZ_export       := audit
 FUZZ_grpc         := net

@@ -13,6 +13,7 @@
 #include "biomatch/clock.h"
 #include "biomatch/face.h"
 #include "biomatch/score.h"
+#include "dg2.h"
 #include "pixels.h"
 
 #define PACK  "build/packs/faceplugin-0.0.1"
@@ -318,6 +319,50 @@ static void test_jp2_kinds(void **state)
 	assert_true(likeness(&report, &reference) > 0.7f);
 }
 
+/* Frees both. */
+static int run_dg2(struct encoded picture, bool block, struct face_report *report)
+{
+	struct bytes inner = {picture.data, picture.len};
+	struct dg2 file = block ? dg2_of_block(inner) : dg2_of_record(inner, 2);
+	int error = run((struct encoded){file.data, file.len}, report);
+
+	free(picture.data);
+	return error;
+}
+
+static void test_passports(void **state)
+{
+	struct face_report report;
+
+	(void)state;
+	for (int block = 0; block < 2; block++) {
+		assert_int_equal(run_dg2(encode_jp2(&ada, 3, 8, OPJ_CODEC_JP2), block, &report), 0);
+		assert_true(likeness(&report, &reference) > 0.9999f);
+		assert_int_equal(run_dg2(encode_jp2(&ada, 3, 8, OPJ_CODEC_J2K), block, &report), 0);
+		assert_true(likeness(&report, &reference) > 0.99f);
+		assert_int_equal(
+			run_dg2(encode_jpeg(ada.p, ada.width, ada.height, TJPF_BGR, TJSAMP_420, 0),
+				block, &report),
+			0);
+		assert_true(likeness(&report, &reference) > 0.95f);
+	}
+}
+
+/* A passport in a passport is none, and neither is one cut short. */
+static void test_passports_refused(void **state)
+{
+	struct encoded picture = read_encoded(ADA_1);
+	struct dg2 file = dg2_of_record((struct bytes){picture.data, picture.len}, 0);
+	struct face_report report;
+
+	(void)state;
+	assert_int_equal(face_engine_run(engine, file.data, file.len - 1, 0, &report), BM_EDG2);
+	assert_int_equal(run_dg2((struct encoded){file.data, file.len}, true, &report),
+			 BM_EIMGFORMAT);
+	picture.len /= 2;
+	assert_int_equal(run_dg2(picture, true, &report), BM_EIMGTRUNC);
+}
+
 static struct encoded encode_kind(int kind)
 {
 	switch (kind) {
@@ -516,17 +561,29 @@ static void test_missing_model(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_people),        cmocka_unit_test(test_landmarks),
-		cmocka_unit_test(test_fine_pattern),  cmocka_unit_test(test_several_faces),
-		cmocka_unit_test(test_no_face),       cmocka_unit_test(test_small_face),
-		cmocka_unit_test(test_cut_face),      cmocka_unit_test(test_exif_in_png),
-		cmocka_unit_test(test_exif_in_jpeg),  cmocka_unit_test(test_exif_damaged),
-		cmocka_unit_test(test_png_kinds),     cmocka_unit_test(test_jpeg_kinds),
-		cmocka_unit_test(test_jp2_kinds),     cmocka_unit_test(test_truncated),
-		cmocka_unit_test(test_damaged),       cmocka_unit_test(test_not_pictures),
-		cmocka_unit_test(test_sizes),         cmocka_unit_test(test_bombs),
-		cmocka_unit_test(test_scan_bomb),     cmocka_unit_test(test_too_many_bytes),
+		cmocka_unit_test(test_people),
+		cmocka_unit_test(test_landmarks),
+		cmocka_unit_test(test_fine_pattern),
+		cmocka_unit_test(test_several_faces),
+		cmocka_unit_test(test_no_face),
+		cmocka_unit_test(test_small_face),
+		cmocka_unit_test(test_cut_face),
+		cmocka_unit_test(test_exif_in_png),
+		cmocka_unit_test(test_exif_in_jpeg),
+		cmocka_unit_test(test_exif_damaged),
+		cmocka_unit_test(test_png_kinds),
+		cmocka_unit_test(test_jpeg_kinds),
+		cmocka_unit_test(test_jp2_kinds),
+		cmocka_unit_test(test_truncated),
+		cmocka_unit_test(test_damaged),
+		cmocka_unit_test(test_not_pictures),
+		cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_bombs),
+		cmocka_unit_test(test_scan_bomb),
+		cmocka_unit_test(test_too_many_bytes),
 		cmocka_unit_test(test_missing_model),
+		cmocka_unit_test(test_passports),
+		cmocka_unit_test(test_passports_refused),
 	};
 
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);
