@@ -90,19 +90,21 @@ static int public_of(const EVP_PKEY *key, uint8_t out[KEY_LEN])
 {
 	size_t len = KEY_LEN;
 
-	return EVP_PKEY_get_raw_public_key(key, out, &len) == 1 ? 0 : BM_EKEY;
+	return EVP_PKEY_get_raw_public_key(key, out, &len) == 1 ? 0 : BM_ENOMEM;
 }
 
+/* Between keys of X25519 only memory can be missing, but for a peer of low order, which gives no
+ * secret. */
 static int agree(EVP_PKEY *ours, EVP_PKEY *theirs, uint8_t out[KEY_LEN])
 {
 	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new(ours, NULL);
 	size_t len = KEY_LEN;
-	bool ok = ctx && EVP_PKEY_derive_init(ctx) == 1 &&
-		  EVP_PKEY_derive_set_peer(ctx, theirs) == 1 &&
-		  EVP_PKEY_derive(ctx, out, &len) == 1 && len == KEY_LEN;
+	int error = BM_ENOMEM;
 
+	if (ctx && EVP_PKEY_derive_init(ctx) == 1 && EVP_PKEY_derive_set_peer(ctx, theirs) == 1)
+		error = EVP_PKEY_derive(ctx, out, &len) == 1 ? 0 : BM_EKEY;
 	EVP_PKEY_CTX_free(ctx);
-	return ok ? 0 : BM_EBACKUP;
+	return error;
 }
 
 static int derive(const uint8_t secret[KEY_LEN], const uint8_t salt[2 * KEY_LEN],
@@ -305,13 +307,13 @@ static int begin_open(struct stream *stream, EVP_PKEY *recipient)
 		return BM_EBACKUP;
 	ephemeral = EVP_PKEY_new_raw_public_key(EVP_PKEY_X25519, NULL, header.ephemeral, KEY_LEN);
 	if (!ephemeral)
-		return BM_EBACKUP;
+		return BM_ENOMEM;
 	memcpy(salt, header.ephemeral, KEY_LEN);
 	error = public_of(recipient, salt + KEY_LEN);
 	if (!error)
 		error = make_key(recipient, ephemeral, salt, stream->key);
 	EVP_PKEY_free(ephemeral);
-	return error;
+	return error == BM_EKEY ? BM_EBACKUP : error;
 }
 
 int envelope_seal(int in, int out, const char *public_key)

@@ -76,6 +76,11 @@ class MemoryTest(Served):
         finally:
             self.allocator.stop()
 
+    def callers(self):
+        """Of the last allocation that failed."""
+        with open(self.path("trace"), encoding="utf-8") as file:
+            return file.read().rsplit("allocation", 1)[1]
+
     def end(self):
         """The daemon ends in order, and what it leaves is whole."""
         self.assertEqual(self.daemon.stop(), 0, self.daemon.log())
@@ -99,10 +104,8 @@ class StartTest(MemoryTest):
         """The reason was told; or OpenSSL, which cannot set itself up without memory, ended the process by a fault."""
         if re.search("status [1-9][0-9]*: (.*\n)*biomatchd: .", text):
             return
-        with open(self.path("trace"), encoding="utf-8") as file:
-            failed = file.read().rsplit("allocation", 1)[1]
         self.assertRegex(text, "status -(6|11):")
-        self.assertIn("CRYPTO_THREAD_run_once", failed, text)
+        self.assertIn("CRYPTO_THREAD_run_once", self.callers(), text)
         self.faults += 1
 
     def test_start(self):
@@ -244,7 +247,8 @@ class CallsTest(MemoryTest):
             pass
         except grpc.RpcError as error:
             lost = error.details() == "Stream removed"  # grpcio's way to say that the connection was closed
-            self.assertTrue(lost or error.code() in HONEST, "%s: %s" % (ask.__qualname__, error))
+            self.assertTrue(lost or error.code() in HONEST, "%s: %s, allocation%s" % (
+                ask.__qualname__, error, self.callers()))
             if told(error)[0] == "STORE_READ_ONLY":
                 self.restart()
         self.assertIsNone(self.daemon.process.poll(), self.daemon.log())
