@@ -27,6 +27,7 @@ struct db {
 	atomic_bool read_only;
 	struct scrub *scrub; /* of the writer's */
 	atomic_bool scrub_wanted, scrubbing;
+	atomic_size_t erased; /* the last transaction that asked for a scrub */
 
 	/* The map moves when it grows, and only while nobody looks at it. */
 	pthread_mutex_t lock;
@@ -252,6 +253,7 @@ static struct db *new_db(bool writes)
 	atomic_init(&db->read_only, !writes);
 	atomic_init(&db->scrub_wanted, false);
 	atomic_init(&db->scrubbing, false);
+	atomic_init(&db->erased, 0);
 	pthread_mutex_init(&db->lock, NULL);
 	pthread_cond_init(&db->changed, NULL);
 	return db;
@@ -445,6 +447,11 @@ int db_begin_write(struct db *db, struct db_txn *txn)
 
 void db_want_scrub(struct db *db)
 {
+	MDB_envinfo info;
+
+	/* The transaction under way will be the next. */
+	if (!mdb_env_info(db->env, &info))
+		atomic_store(&db->erased, info.me_last_txnid + 1);
 	atomic_store(&db->scrub_wanted, true);
 }
 
@@ -464,24 +471,36 @@ static int scrub_failed(struct db *db, int rc)
 	return error;
 }
 
+/*
+ * A round clears what was erased before it, once no reader sees that any more; what is
+ * erased meanwhile asks for another.
+ */
+static bool starts_round(struct db *db, size_t oldest)
+{
+	if (atomic_load(&db->scrubbing))
+		return true;
+	if (oldest < atomic_load(&db->erased))
+		return false;
+	atomic_store(&db->scrub_wanted, false);
+	return true;
+}
+
 int db_scrub(struct db *db, bool *more)
 {
 	struct readers readers = {0};
-	bool pinned = false;
 	struct db_txn txn;
+	size_t oldest;
 	int rc, error = db_begin_write(db, &txn);
 
 	*more = false;
 	if (error)
 		return error;
-	/* A round is for what was erased before it; what is erased meanwhile asks for another. */
-	if (!atomic_load(&db->scrubbing))
-		atomic_store(&db->scrub_wanted, false);
 	rc = mdb_reader_list(db->env, count_reader, &readers) < 0 ? EIO : 0;
-	if (!rc)
-		rc = scrub_step(db->scrub, readers.n ? readers.oldest : SIZE_MAX, more, &pinned);
+	oldest = readers.n ? readers.oldest : SIZE_MAX;
+	if (!rc && starts_round(db, oldest))
+		rc = scrub_step(db->scrub, oldest, more);
 	atomic_store(&db->scrubbing, *more);
-	if (pinned || rc)
+	if (rc)
 		atomic_store(&db->scrub_wanted, true);
 	db_abort(&txn);
 	return rc ? scrub_failed(db, rc) : 0;

@@ -48,6 +48,7 @@ struct scrub {
 	size_t page_size;
 	uint64_t *used;            /* a bit a page: in use, and what it does not use is zero */
 	uint64_t *free;            /* a bit a page: no reader sees it; of one step */
+	uint64_t *zeroed;          /* a bit a page: free when last looked at, and zero since */
 	size_t pages;              /* that there are bits for, in whole words */
 	size_t next;               /* page that a step begins at */
 	bool wrote;                /* since the last sync */
@@ -75,6 +76,12 @@ static void set_bit(uint64_t *bits, size_t page, bool on)
 	bits[page / WORD] = on ? bits[page / WORD] | bit : bits[page / WORD] & ~bit;
 }
 
+static void note_used(struct scrub *s, size_t page)
+{
+	set_bit(s->used, page, true);
+	set_bit(s->zeroed, page, false);
+}
+
 static int grow_bits(uint64_t **bits, size_t old, size_t words)
 {
 	uint64_t *grown = realloc(*bits, words * sizeof(*grown));
@@ -96,6 +103,8 @@ static int make_room(struct scrub *s, size_t pages)
 	rc = grow_bits(&s->used, old, words);
 	if (!rc)
 		rc = grow_bits(&s->free, old, words);
+	if (!rc)
+		rc = grow_bits(&s->zeroed, old, words);
 	if (!rc)
 		s->pages = words * WORD;
 	return rc;
@@ -157,7 +166,7 @@ static int clear_run(struct scrub *s, size_t first, size_t len)
 	    run > s->pages - first || end > run * s->page_size)
 		return MDB_CORRUPTED;
 	for (size_t i = 0; i < run; i++)
-		set_bit(s->used, first + i, true);
+		note_used(s, first + i);
 	for (size_t i = end / s->page_size; !rc && i < run; i++) {
 		from = i == end / s->page_size ? end % s->page_size : 0;
 		rc = read_page(s, first + i, s->value);
@@ -226,7 +235,7 @@ static int walk(struct scrub *s, size_t number, unsigned depth)
 		rc = follow(s, page, get(page + at, 2), flags == IS_BRANCH, depth);
 	/* Last, so that a walk that failed comes back. */
 	if (!rc)
-		set_bit(s->used, number, true);
+		note_used(s, number);
 	return rc;
 }
 
@@ -325,29 +334,32 @@ static int clear_free(struct scrub *s, size_t last, size_t pages)
 	int rc = 0;
 
 	for (size_t n = 0; !rc && n < STEP_PAGES && s->next < pages; s->next++) {
-		if (s->next <= last && !has_bit(s->free, s->next))
+		if ((s->next <= last && !has_bit(s->free, s->next)) || has_bit(s->zeroed, s->next))
 			continue;
 		rc = read_page(s, s->next, s->value);
 		if (!rc)
 			rc = zero(s, s->next, s->value, 0, s->page_size);
+		if (!rc)
+			set_bit(s->zeroed, s->next, true);
 		n++;
 	}
 	return rc;
 }
 
-int scrub_step(struct scrub *s, size_t oldest, bool *more, bool *pinned)
+int scrub_step(struct scrub *s, size_t oldest, bool *more)
 {
 	MDB_envinfo info;
 	size_t pages;
+	bool later;
 	int rc = count_pages(s, &pages);
 
-	*more = *pinned = false;
+	*more = false;
 	if (!rc)
 		rc = mdb_env_info(s->env, &info);
 	if (rc)
 		return rc;
 	memset(s->free, 0, s->pages / 8);
-	rc = note_freed(s, 0, oldest, s->free, true, pinned);
+	rc = note_freed(s, 0, oldest, s->free, true, &later);
 	if (!rc)
 		rc = clear_free(s, info.me_last_pgno, pages);
 	*more = !rc && s->next < pages;
@@ -398,6 +410,7 @@ void scrub_close(struct scrub *s)
 		free(s->level[i]);
 	free(s->value);
 	free(s->zeros);
+	free(s->zeroed);
 	free(s->free);
 	free(s->used);
 	free(s);

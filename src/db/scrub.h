@@ -28,9 +28,8 @@ int scrub_commit(struct scrub *scrub, size_t txn);
 /*
  * While the caller holds a write transaction without changes: clears free pages
  * from where the last step ended, and syncs when it comes to the end; *more tells that
- * it did not. Pages that a reader which began at oldest may still see are left,
- * and *pinned is set.
+ * it did not. Pages that a reader which began at oldest may still see are left.
  */
-int scrub_step(struct scrub *scrub, size_t oldest, bool *more, bool *pinned);
+int scrub_step(struct scrub *scrub, size_t oldest, bool *more);
 
 #endif
