@@ -9,7 +9,7 @@
 _Static_assert(GALLERY_MAX_SEARCHES <= CODE_MAX_PROBES, "a scan takes every search of a pass");
 
 /* A plane in so many is looked for in memory, and after one that was not there so many on end. */
-#define LOOK_EVERY 8
+#define LOOK_EVERY 32
 #define COLD_FOR   64
 /* Segments that are asked for from disk ahead of the scan: 2 to 10 MB. */
 #define READ_AHEAD 8
