@@ -472,6 +472,7 @@ static void fill_gallery(struct gallery_store *store, struct db *db, const char 
 		char subject[32];
 		struct gallery_change change = {
 			.kind = GALLERY_PUT,
+			.now_ms = clock_wall_ms(),
 			.gallery = gallery,
 			.subject = subject,
 			.embedding = v,

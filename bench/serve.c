@@ -55,6 +55,7 @@ static void put(struct gallery_store *store, struct db_txn *txn, const struct se
 	char subject[32];
 	float v[CODE_MAX_DIM];
 	struct gallery_change change = {.kind = GALLERY_PUT,
+					.now_ms = clock_wall_ms(),
 					.gallery = "bench",
 					.subject = subject,
 					.embedding = v,
@@ -68,7 +69,8 @@ static void put(struct gallery_store *store, struct db_txn *txn, const struct se
 
 static void fill(const char *dir, const char *key, const char *pack_dir, size_t n)
 {
-	struct gallery_change create = {.kind = GALLERY_CREATE, .gallery = "bench"};
+	struct gallery_change create = {
+		.kind = GALLERY_CREATE, .now_ms = clock_wall_ms(), .gallery = "bench"};
 	struct gallery_outcome outcome;
 	struct gallery_store *store;
 	char message[PACK_MESSAGE_LEN] = "";

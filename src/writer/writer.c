@@ -12,8 +12,9 @@
 /* After a step that failed, a full store for one, the next is this many groups away. */
 #define UPKEEP_REST 1024
 
-/* Changes removed from the log with one commit at most; more than it adds. */
-#define PRUNED_AT_ONCE   64
+/* Changes removed from the log with one commit at most: more than it adds, and few, as each is a
+ * page or two elsewhere. */
+#define PRUNED_AT_ONCE   4
 #define PRUNED_FOR_A_JOB 2
 
 /* A job of the group being written. */
