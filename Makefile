@@ -70,7 +70,7 @@ GEN_C    := $(patsubst %.proto,$(GEN)/%.pb-c.c,$(PROTOS) $(GOOGLE))
 GEN_OBJ  := $(patsubst $(GEN)/%.c,$B/obj/gen/%.o,$(GEN_C))
 
 .PHONY: all help setup demo test test-crash test-memory test-search unit e2e lint layers format clean install check-format \
-        bench bench-serve bench-writer bench-fleet soak accuracy-frames
+        bench bench-serve bench-writer bench-fleet soak accuracy
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -203,8 +203,12 @@ test-search: $B/tests/unit/gallery/search_test ## compare 10,000 random gallerie
 test-memory: all $(SHIMS) ## fail each allocation once: starts, calls, reloads (an hour)
 	MEMORY_SHARE=1 tests/e2e/memory_test.py $B
 
-accuracy-frames: $B/bench/embed ## measure what probes of several frames gain, on the faces in BIOMATCH_DATA
-	/usr/bin/python3 tests/accuracy/frames.py $< build/packs/faceplugin-0.0.1 $(or $(BIOMATCH_DATA),../shared/data)/faces/lfw_dev
+accuracy: all ## measure the pack on the labelled faces in BIOMATCH_DATA: rates, DET plot, what several frames gain
+	rm -f build/accuracy/templates.jsonl
+	mkdir -p build/accuracy
+	$B/biomatch calibrate build/packs/faceplugin-0.0.1 $(or $(BIOMATCH_DATA),../shared/data)/faces/lfw_dev \
+		--templates build/accuracy/templates.jsonl --output build/accuracy
+	/usr/bin/python3 tests/accuracy/frames.py build/packs/faceplugin-0.0.1 build/accuracy/templates.jsonl
 
 demo: setup ## set up, build, start the daemon, enrol, verify, compare, identify
 	$(MAKE) --no-print-directory all
@@ -226,6 +230,7 @@ format: ## reformat the sources
 install: all ## install under DESTDIR and PREFIX; configuration that is there stays
 	install -D -m 755 $B/biomatchd $(DESTDIR)$(PREFIX)/sbin/biomatchd
 	install -D -m 755 $B/biomatch $(DESTDIR)$(PREFIX)/bin/biomatch
+	install -D -m 755 $B/biomatch-calibrate $(DESTDIR)$(PREFIX)/libexec/biomatch-calibrate
 	install -D -m 755 $B/biomatch-face $(DESTDIR)$(PREFIX)/libexec/biomatch-face
 	for f in $(shell cd build && find packs -type f 2>/dev/null); do \
 		install -D -m 644 build/$$f $(DESTDIR)$(PREFIX)/share/biomatch/$$f; done

@@ -2,7 +2,7 @@
 # DEPS_x names the modules that src/x may include and link; LIBS_x the system
 # libraries that only x may use. `make layers` proves both.
 
-MODULES := base quality document yaml pack keys conf wire db changes audit score face faceworker batch policy \
+MODULES := base accuracy quality document yaml pack keys conf wire db changes audit score face faceworker batch policy \
            net gallery writer client standby service metrics console envelope
 
 DEPS_base       :=
@@ -19,6 +19,7 @@ DEPS_audit      := base wire db keys
 DEPS_score      := base
 DEPS_face       := base pack score quality document
 DEPS_faceworker := base pack face quality
+DEPS_accuracy   := base score
 DEPS_batch      := base
 DEPS_policy     := base yaml pack batch quality
 DEPS_net        := base
@@ -32,13 +33,15 @@ DEPS_service    := base wire audit envelope changes score gallery keys pack poli
 DEPS_client     := base wire
 
 # Programs: everything below src/<program> links into build/<mode>/<program>.
-PROGRAMS := biomatchd biomatch biomatch-face
+PROGRAMS := biomatchd biomatch biomatch-face biomatch-calibrate
 DIR_biomatchd      := daemon
 DIR_biomatch       := cli
 DIR_biomatch-face  := facemain
+DIR_biomatch-calibrate := calibrate
 DEPS_daemon        := base yaml conf pack keys db changes gallery writer policy batch faceworker face \
                       service net score wire metrics console audit envelope quality standby client
 DEPS_cli           := base client wire audit envelope
+DEPS_calibrate     := base accuracy pack face faceworker score
 DEPS_facemain      := base pack face faceworker score quality document
 
 LIBS_base       := -lxxhash -lsystemd -pthread
@@ -55,6 +58,7 @@ LIBS_audit      := -lcrypto
 LIBS_score      := -lm
 LIBS_face       := -lopencv_dnn -lopencv_imgproc -lopencv_core -ljpeg -lpng16 -lopenjp2 -lstdc++ -lm
 LIBS_faceworker :=
+LIBS_accuracy   := -lm
 LIBS_batch      := -pthread
 LIBS_policy     := -lm
 LIBS_net        := -levent_core -lnghttp2 -lssl -lcrypto -pthread
@@ -68,4 +72,5 @@ LIBS_service    := -lcrypto -pthread
 LIBS_client     := -lnghttp2 -lssl -lcrypto
 LIBS_daemon     := -lsystemd -levent_core
 LIBS_cli        := -ljansson -lcrypto -pthread
+LIBS_calibrate  := -lcairo -ljansson -lm -pthread
 LIBS_facemain   := -lseccomp

@@ -1,8 +1,8 @@
 /*
  * Embeds pictures: reads a path a line from standard input and writes a row of
  * `dimension` floats a picture to standard output, all zero where no template
- * could be made. What became of each picture goes to standard error. Used by
- * tests/accuracy to calibrate a pack.
+ * could be made. What became of each picture goes to standard error, with the time of every stage.
+ * Used by bench/fleet, to hold the service against the models alone, and for bench/identify -e.
  */
 #include <stdio.h>
 #include <stdlib.h>

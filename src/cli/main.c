@@ -1,8 +1,10 @@
 #include <argp.h>
+#include <libgen.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "biomatch/parse.h"
 #include "cli.h"
@@ -419,6 +421,7 @@ static void print_help(void)
 	     "Ask the face matching service biomatchd.\n");
 	for (size_t i = 0; i < COMMANDS; i++)
 		printf("  %-26s%s\n", commands[i].name, commands[i].summary);
+	printf("  %-26s%s\n", "calibrate", "Measure a model pack on labelled pictures");
 	puts("\n'biomatch COMMAND --help' tells more; biomatch(1) tells all.");
 }
 
@@ -436,6 +439,23 @@ static const struct command *find_command(int argc, char **argv, int *words)
 			return &commands[i];
 	}
 	return NULL;
+}
+
+/* Needs the models and no service: a program of its own, beside this one or, installed, among the
+ * daemon's. */
+static int run_calibrate(char **argv)
+{
+	static const char *const places[] = {"", "/../libexec"};
+	char self[4096 - 64] = "", path[4096];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	const char *dir = n > 0 ? dirname(self) : ".";
+
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+		snprintf(path, sizeof(path), "%s%s/biomatch-calibrate", dir, places[i]);
+		execv(path, argv);
+	}
+	fprintf(stderr, "biomatch: %s: %m\n", path);
+	return EXIT_LOCAL;
 }
 
 static struct options default_options(void)
@@ -459,6 +479,8 @@ int main(int argc, char **argv)
 	const struct command *command;
 	int result = EXIT_DONE, words = 0;
 
+	if (argc > 1 && !strcmp(argv[1], "calibrate"))
+		return run_calibrate(argv + 1);
 	signal(SIGPIPE, SIG_IGN);
 	argp_err_exit_status = EXIT_USAGE;
 	command = find_command(argc, argv, &words);

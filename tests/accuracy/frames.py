@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 """What probes of several frames gain: FNMR and FMR by the number of frames.
 
-Usage: frames.py EMBED PACK PICTURES [ROWS]
+Usage: frames.py PACK TEMPLATES
 
-PICTURES and ROWS are as for calibrate.py; the first six pictures are taken of
+TEMPLATES is what `biomatch calibrate --templates` keeps; the first six pictures are taken of
 every person who has as many. Each is the reference once; the ones after it are the frames of a probe, weighted
 alike, fused and held against the threshold that the pack's calibration gives for
 the target shared among them, as the service does. Probes whose frames do not
@@ -11,12 +11,11 @@ match one another are counted apart, as the service refers them. Beside it stand
 what the first frame alone would have done in the same trials.
 """
 
+import json
 import re
 import sys
 
 import numpy as np
-
-from calibrate import embed, list_pictures, read_manifest
 
 TARGETS = (1e-3, 1e-4)
 MOST = 5
@@ -79,27 +78,22 @@ def measure(people, n, points):
         )
 
 
-def first_pictures(root):
+def read_people(path):
+    """The templates of those whose first pictures all gave one."""
     by_person = {}
-    for person, path in list_pictures(root):
-        by_person.setdefault(person, []).append(path)
-    return [(person, path) for person, paths in by_person.items() if len(paths) > MOST for path in paths[: MOST + 1]]
+    with open(path, encoding="utf-8") as file:
+        next(file)
+        for line in file:
+            look = json.loads(line)
+            by_person.setdefault(look["label"], []).append(look.get("template"))
+    first = (rows[: MOST + 1] for rows in by_person.values() if len(rows) > MOST)
+    return [np.array(rows, np.float32) for rows in first if None not in rows]
 
 
 def main():
-    if len(sys.argv) not in (4, 5):
+    if len(sys.argv) != 3:
         sys.exit(__doc__)
-    program, pack, root = sys.argv[1:4]
-    cache = sys.argv[4] if len(sys.argv) == 5 else None
-    pictures = first_pictures(root)
-    rows = embed(program, pack, [path for _, path in pictures], int(read_manifest(pack, "dimension")), cache)
-    made = rows.any(axis=1)
-    by_person = {}
-    for (person, _), row, is_made in zip(pictures, rows, made):
-        if is_made:
-            by_person.setdefault(person, []).append(row)
-    people = [np.array(rows) for rows in by_person.values() if len(rows) > MOST]
-    points = read_calibration(pack)
+    people, points = read_people(sys.argv[2]), read_calibration(sys.argv[1])
     print(f"{len(people)} people, {sum(map(len, people))} pictures\n")
     print("| target FMR | frames | threshold | FNMR (95 %) | first frame alone | FMR | probes | frames differ |")
     print("|---|---|---|---|---|---|---|---|")
