@@ -50,6 +50,7 @@ struct scrub {
 	uint64_t *free;            /* a bit a page: no reader sees it; of one step */
 	uint64_t *zeroed;          /* a bit a page: free when last looked at, and zero since */
 	size_t pages;              /* that there are bits for, in whole words */
+	size_t last;               /* page of the commit before */
 	size_t next;               /* page that a step begins at */
 	bool wrote;                /* since the last sync */
 	uint8_t *level[MAX_DEPTH]; /* a page on each level of a walk */
@@ -261,30 +262,53 @@ static int walk_trees(struct scrub *s, size_t txn)
 	return 0;
 }
 
-static int note_list(struct scrub *s, MDB_val list, uint64_t *bits, bool on)
+static int note_free(struct scrub *s, size_t page)
 {
-	const uint8_t *ids = list.mv_data;
-	size_t n = list.mv_size / sizeof(size_t) ? get(ids, sizeof(size_t)) : 0;
-
-	if (list.mv_size < (n + 1) * sizeof(size_t))
-		return MDB_CORRUPTED;
-	for (size_t i = 1; i <= n; i++) {
-		size_t page = get(ids + i * sizeof(size_t), sizeof(size_t));
-
-		if (page < META_PAGES || page >= s->pages)
-			return MDB_CORRUPTED;
-		set_bit(bits, page, on);
-	}
+	set_bit(s->free, page, true);
 	return 0;
 }
 
 /*
- * Sets the bits of pages that the transactions from first to last have freed, and that
+ * A page that the commit does not use any more. One that the commit before did not use
+ * either was taken and given back in between, by nested transactions, and was written all
+ * the same; nobody has ever seen it.
+ */
+static int note_given_back(struct scrub *s, size_t page)
+{
+	int rc;
+
+	set_bit(s->used, page, false);
+	if (!has_bit(s->zeroed, page) && page <= s->last)
+		return 0;
+	rc = read_page(s, page, s->value);
+	return rc ? rc : zero(s, page, s->value, 0, s->page_size);
+}
+
+static int note_list(struct scrub *s, MDB_val list, int (*note)(struct scrub *s, size_t page))
+{
+	const uint8_t *ids = list.mv_data;
+	size_t n = list.mv_size / sizeof(size_t) ? get(ids, sizeof(size_t)) : 0;
+	int rc = 0;
+
+	if (list.mv_size < (n + 1) * sizeof(size_t))
+		return MDB_CORRUPTED;
+	for (size_t i = 1; !rc && i <= n; i++) {
+		size_t page = get(ids + i * sizeof(size_t), sizeof(size_t));
+
+		if (page < META_PAGES || page >= s->pages)
+			return MDB_CORRUPTED;
+		rc = note(s, page);
+	}
+	return rc;
+}
+
+/*
+ * Notes the pages that the transactions from first to last have freed, and that
  * are free still. LMDB shows its free list to read transactions alone; this one
  * is of the state after the last write. *later: others freed more.
  */
-static int note_freed(struct scrub *s, size_t first, size_t last, uint64_t *bits, bool on,
-		      bool *later)
+static int note_freed(struct scrub *s, size_t first, size_t last,
+		      int (*note)(struct scrub *s, size_t page), bool *later)
 {
 	MDB_val key = {sizeof(first), &first}, list;
 	MDB_cursor *cursor;
@@ -303,7 +327,7 @@ static int note_freed(struct scrub *s, size_t first, size_t last, uint64_t *bits
 	while (!rc && !*later) {
 		*later = get(key.mv_data, sizeof(size_t)) > last;
 		if (!*later)
-			rc = note_list(s, list, bits, on);
+			rc = note_list(s, list, note);
 		if (!rc)
 			rc = mdb_cursor_get(cursor, &key, &list, MDB_NEXT);
 	}
@@ -314,17 +338,24 @@ static int note_freed(struct scrub *s, size_t first, size_t last, uint64_t *bits
 
 int scrub_commit(struct scrub *s, size_t txn)
 {
+	MDB_envinfo info;
 	size_t pages;
 	bool later;
 	int rc = count_pages(s, &pages);
 
 	if (!rc)
-		rc = note_freed(s, txn, txn, s->used, false, &later);
+		rc = mdb_env_info(s->env, &info);
+	if (!rc)
+		rc = note_freed(s, txn, txn, note_given_back, &later);
 	if (!rc)
 		rc = walk_trees(s, txn);
 	/* What was written is not known any more: the next commit looks at everything. */
-	if (rc)
+	if (rc) {
 		memset(s->used, 0, s->pages / 8);
+		memset(s->zeroed, 0, s->pages / 8);
+	} else {
+		s->last = info.me_last_pgno;
+	}
 	return rc;
 }
 
@@ -359,7 +390,7 @@ int scrub_step(struct scrub *s, size_t oldest, bool *more)
 	if (rc)
 		return rc;
 	memset(s->free, 0, s->pages / 8);
-	rc = note_freed(s, 0, oldest, s->free, true, &later);
+	rc = note_freed(s, 0, oldest, note_free, &later);
 	if (!rc)
 		rc = clear_free(s, info.me_last_pgno, pages);
 	*more = !rc && s->next < pages;
@@ -388,6 +419,7 @@ int scrub_open(MDB_env *env, struct scrub **out)
 		s->env = env;
 		s->page_size = stat.ms_psize;
 		s->next = META_PAGES;
+		s->last = info.me_last_pgno;
 		s->value = malloc(s->page_size);
 		s->zeros = calloc(1, s->page_size);
 		rc = s->value && s->zeros ? count_pages(s, &pages) : ENOMEM;

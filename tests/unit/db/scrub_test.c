@@ -68,24 +68,34 @@ static void put(struct db_txn *txn, unsigned n, unsigned version, size_t len)
 }
 
 /* Lengths of all sorts: in leaves, in one page of their own, in runs of pages. */
-static void churn(struct db *db, unsigned round, unsigned *seed)
+static void change_one(struct db_txn *txn, unsigned version, unsigned *seed)
 {
 	static const size_t lengths[] = {72, 312, 1512, 2112, 3000, 4056, 4080, 4104, 9000, 72000};
-	struct db_txn txn;
+	unsigned n = (unsigned)rand_r(seed) % ENTRIES;
+	char key[16];
 
-	assert_int_equal(db_begin_write(db, &txn), 0);
-	for (unsigned i = 0; i < ENTRIES / 4; i++) {
-		unsigned n = (unsigned)rand_r(seed) % ENTRIES;
-		char key[16];
-
-		if (entries[n].version && rand_r(seed) % 2) {
-			assert_true(db_delete(&txn, DB_SUBJECTS, key_of(n, key)));
-			entries[n].version = 0;
-		} else {
-			put(&txn, n, round * ENTRIES + i + 1, lengths[(unsigned)rand_r(seed) % 10]);
-		}
+	if (entries[n].version && rand_r(seed) % 2) {
+		assert_true(db_delete(txn, DB_SUBJECTS, key_of(n, key)));
+		entries[n].version = 0;
+	} else {
+		put(txn, n, version, lengths[(unsigned)rand_r(seed) % 10]);
 	}
-	assert_int_equal(db_commit(&txn), 0);
+}
+
+/* In a group of nested transactions, of which a later one undoes what an earlier one wrote. */
+static void churn(struct db *db, unsigned round, unsigned *seed)
+{
+	struct db_txn group, txn;
+
+	assert_int_equal(db_begin_write(db, &group), 0);
+	for (unsigned i = 0; i < ENTRIES / 4; i++) {
+		if (i % 20 == 0)
+			assert_int_equal(db_begin_nested(&group, &txn), 0);
+		change_one(&txn, round * ENTRIES + i + 1, seed);
+		if (i % 20 == 19)
+			assert_int_equal(db_commit(&txn), 0);
+	}
+	assert_int_equal(db_commit(&group), 0);
 }
 
 /* Six digits of a mark; scanf takes minutes for all of them. */
