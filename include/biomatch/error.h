@@ -60,6 +60,8 @@ enum grpc_status {
 	  "first")                                                                                 \
 	X(ENOPORTRAIT, "NOT_A_PORTRAIT", FAILED_PRECONDITION,                                      \
 	  "the photograph breaks a rule for portraits; bring one that meets the checks")           \
+	X(EUNCERTAIN, "UNCERTAIN", FAILED_PRECONDITION,                                            \
+	  "the faces are too alike to say no and not alike enough to say yes; an officer decides") \
 	X(ENOREFERENCE, "NO_REFERENCE", NOT_FOUND, "the subject is not in the gallery")            \
 	X(EEXPIRED, "REFERENCE_EXPIRED", FAILED_PRECONDITION,                                      \
 	  "every reference of the subject has expired; enrol a new one")                           \

@@ -115,6 +115,8 @@ void pack_close(struct pack *pack);
  */
 int pack_threshold(const struct pack *pack, double fmr, float *score,
 		   double *smallest) BM_MUST_CHECK;
+/* The other way round: the share of non-mates that reach a score; beyond the points, theirs. */
+double pack_fmr(const struct pack *pack, float score);
 
 #ifdef __cplusplus
 }

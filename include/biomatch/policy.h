@@ -71,6 +71,7 @@ struct policy_purpose {
 	size_t n_galleries;
 	uint32_t operations;   /* 1 << enum policy_operation */
 	double target_fmr;     /* Verify, Compare */
+	double refer_fmr;      /* scores between the two are referred; 0 for none */
 	double target_fpir;    /* Identify and the duplicate check, over all references searched */
 	uint64_t gallery_size; /* references that target_fpir was checked for */
 	unsigned max_candidates;

@@ -159,6 +159,7 @@ void print_reason(const char *name, Biomatch__V1__Reason reason)
 		[BIOMATCH__V1__REASON__REASON_ATTEMPTS_EXCEEDED] = BM_EATTEMPTS,
 		[BIOMATCH__V1__REASON__REASON_LOW_QUALITY] = BM_ELOWQUALITY,
 		[BIOMATCH__V1__REASON__REASON_NOT_A_PORTRAIT] = BM_ENOPORTRAIT,
+		[BIOMATCH__V1__REASON__REASON_UNCERTAIN] = BM_EUNCERTAIN,
 	};
 	const char *text = enum_text(&biomatch__v1__reason__descriptor, (int)reason, "REASON_");
 
@@ -173,8 +174,8 @@ void print_reason(const char *name, Biomatch__V1__Reason reason)
 void print_raw(const Biomatch__V1__RawScore *raw)
 {
 	if (raw)
-		print_fact("score", "%.4f, threshold %.4f", (double)raw->score,
-			   (double)raw->threshold);
+		print_fact("score", "%.4f, threshold %.4f, reached by %.1e of strangers",
+			   (double)raw->score, (double)raw->threshold, raw->fmr);
 }
 
 void print_basis(const Biomatch__V1__MatchBasis *basis, const char *rate_name)

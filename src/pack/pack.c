@@ -92,4 +92,21 @@ int pack_threshold(const struct pack *pack, double fmr, float *score, double *sm
 	return 0;
 }
 
+double pack_fmr(const struct pack *pack, float score)
+{
+	const struct pack_operating_point *at = pack->calibration;
+	size_t i = 1, last = pack->calibration_len - 1;
+	double part;
+
+	assert(pack->calibration_len >= 2);
+	if (score <= at[0].score)
+		return at[0].fmr;
+	if (!(score < at[last].score))
+		return at[last].fmr;
+	while (score > at[i].score)
+		i++;
+	part = (double)(score - at[i - 1].score) / (double)(at[i].score - at[i - 1].score);
+	return at[i - 1].fmr * pow(at[i].fmr / at[i - 1].fmr, part);
+}
+
 _Static_assert(PACK_MESSAGE_LEN == YAML_MESSAGE_LEN, "the message is handed through");

@@ -138,6 +138,11 @@ static int load_target_fmr(struct loader *l, const struct yaml_value *v, struct 
 	return read_rate(l, v, LARGEST_FMR, &p->target_fmr);
 }
 
+static int load_refer_fmr(struct loader *l, const struct yaml_value *v, struct policy_purpose *p)
+{
+	return read_rate(l, v, LARGEST_FMR, &p->refer_fmr);
+}
+
 static int load_target_fpir(struct loader *l, const struct yaml_value *v, struct policy_purpose *p)
 {
 	return read_rate(l, v, LARGEST_FPIR, &p->target_fpir);
@@ -293,6 +298,7 @@ static const struct option {
 	{"priority", load_priority, ~0u, ~0u},
 	{"galleries", load_galleries, IN_GALLERIES, IN_GALLERIES},
 	{"target_fmr", load_target_fmr, COMPARING, COMPARING},
+	{"refer_fmr", load_refer_fmr, COMPARING, 0},
 	{"target_fpir", load_target_fpir, SEARCHING, BIT(POLICY_IDENTIFY)},
 	{"gallery_size", load_gallery_size, SEARCHING, BIT(POLICY_IDENTIFY)},
 	{"max_candidates", load_max_candidates, SEARCHING, BIT(POLICY_IDENTIFY)},
@@ -344,6 +350,10 @@ static int check_options(struct loader *l, const struct yaml_value *map,
 			    "purpose \"%s\" needs all of target_fpir, gallery_size and "
 			    "max_candidates, or none",
 			    p->name);
+	if (p->refer_fmr && p->refer_fmr <= p->target_fmr)
+		return FAIL(
+			l, find_key(map, "refer_fmr"),
+			"refer_fmr must be larger than target_fmr: what lies between is referred");
 	if ((p->pad != POLICY_PAD_OFF) != (p->pad_threshold > 0))
 		return FAIL(
 			l, map,

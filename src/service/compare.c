@@ -47,11 +47,11 @@ static int compare_embeddings(struct service_call *call, const struct compare *c
 	}
 	score = score_dot(compare->probe.embedding, compare->reference.embedding,
 			  call->service->options.pack->dim);
-	out->decision = score >= how->threshold ? BIOMATCH__V1__DECISION__DECISION_MATCH
-						: BIOMATCH__V1__DECISION__DECISION_NO_MATCH;
+	out->decision = decide_score(how, score, &finding);
+	out->reason = reason_of(finding);
 	out->band = score_band(call, how, score);
 	trail_score(call, NULL, NULL, score);
-	trail_outcome(call, decision_text(out->decision), 0);
+	trail_outcome(call, decision_text(out->decision), finding);
 	return raw_score(call, how, score, &out->raw);
 }
 

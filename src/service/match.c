@@ -2,11 +2,11 @@
 
 #include "trail.h"
 
-static int threshold_for(struct service_call *call, double fmr, struct strictness *out)
+static int threshold_for(struct service_call *call, double fmr, float *threshold)
 {
 	double smallest;
 
-	if (!pack_threshold(call->service->options.pack, fmr, &out->threshold, &smallest))
+	if (!pack_threshold(call->service->options.pack, fmr, threshold, &smallest))
 		return 0;
 	return call_failf(call, BM_ETARGET, NULL,
 			  "the target needs a false match rate of %.3g for each comparison, the "
@@ -17,14 +17,39 @@ static int threshold_for(struct service_call *call, double fmr, struct strictnes
 
 int strictness_of_comparison(struct service_call *call, struct strictness *out)
 {
+	int error;
+
 	out->rate = call->purpose->target_fmr;
-	return threshold_for(call, policy_search_fmr(out->rate, call->attempts), out);
+	out->refer_rate = call->purpose->refer_fmr;
+	error = threshold_for(call, policy_search_fmr(out->rate, call->attempts), &out->threshold);
+	out->refer_threshold = out->threshold;
+	if (error || !out->refer_rate)
+		return error;
+	return threshold_for(call, policy_search_fmr(out->refer_rate, call->attempts),
+			     &out->refer_threshold);
 }
 
 int strictness_of_search(struct service_call *call, uint64_t n, struct strictness *out)
 {
+	int error;
+
 	out->rate = call->purpose->target_fpir;
-	return threshold_for(call, policy_search_fmr(out->rate, n * call->attempts), out);
+	out->refer_rate = 0;
+	error = threshold_for(call, policy_search_fmr(out->rate, n * call->attempts),
+			      &out->threshold);
+	out->refer_threshold = out->threshold;
+	return error;
+}
+
+Biomatch__V1__Decision decide_score(const struct strictness *how, float score, int *finding)
+{
+	*finding = 0;
+	if (score >= how->threshold)
+		return BIOMATCH__V1__DECISION__DECISION_MATCH;
+	if (score < how->refer_threshold)
+		return BIOMATCH__V1__DECISION__DECISION_NO_MATCH;
+	*finding = BM_EUNCERTAIN;
+	return BIOMATCH__V1__DECISION__DECISION_REFER;
 }
 
 Biomatch__V1__ScoreBand score_band(const struct service_call *call, const struct strictness *how,
@@ -50,6 +75,7 @@ int raw_score(struct service_call *call, const struct strictness *how, float sco
 		return BM_ENOMEM;
 	(*out)->score = score;
 	(*out)->threshold = how->threshold;
+	(*out)->fmr = pack_fmr(call->service->options.pack, score);
 	return 0;
 }
 
@@ -76,6 +102,7 @@ Biomatch__V1__MatchBasis *match_basis(struct service_call *call, const struct st
 	out->model = (char *)(uintptr_t)pack->model;
 	out->calibration_id = (char *)(uintptr_t)pack->calibration_id;
 	out->target_rate = how->rate;
+	out->refer_rate = how->refer_rate;
 	out->compared = compared;
 	out->attempts = call->attempts;
 	call->trail->calibration_id = out->calibration_id;

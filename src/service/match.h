@@ -10,8 +10,9 @@
 
 /* How strictly a call compares. */
 struct strictness {
-	double rate; /* the purpose's target */
+	double rate, refer_rate; /* the purpose's targets; the latter 0 where it has none */
 	float threshold;
+	float refer_threshold; /* from here to the threshold a score is referred */
 };
 
 /* For Verify and Compare: the purpose's target FMR, over all attempts of the call together. */
@@ -24,6 +25,8 @@ int strictness_of_comparison(struct service_call *call, struct strictness *out);
  */
 int strictness_of_search(struct service_call *call, uint64_t n, struct strictness *out);
 
+/* *finding is BM_EUNCERTAIN where the decision is to refer, else 0. */
+Biomatch__V1__Decision decide_score(const struct strictness *how, float score, int *finding);
 /* The coarse band of a score. */
 Biomatch__V1__ScoreBand score_band(const struct service_call *call, const struct strictness *how,
 				   float score);

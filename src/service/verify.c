@@ -50,7 +50,7 @@ static void settle_attempt(struct service_call *call, const struct verify *verif
 		return;
 	if (decision == BIOMATCH__V1__DECISION__DECISION_MATCH)
 		attempts_clear(attempts, verify->attempts);
-	else if (finding && finding != BM_EATTACK)
+	else if (finding && finding != BM_EATTACK && finding != BM_EUNCERTAIN)
 		attempts_return(attempts, verify->attempts);
 }
 
@@ -134,11 +134,8 @@ static int decide(struct service_call *call, struct faceworker *worker)
 	call->times.match_ns += clock_monotonic_ns() - began;
 	if (finding) {
 		out->decision = BIOMATCH__V1__DECISION__DECISION_REFER;
-		out->reason = reason_of(finding);
 	} else {
-		out->decision = best->score >= how.threshold
-					? BIOMATCH__V1__DECISION__DECISION_MATCH
-					: BIOMATCH__V1__DECISION__DECISION_NO_MATCH;
+		out->decision = decide_score(&how, best->score, &finding);
 		out->band = score_band(call, &how, best->score);
 		out->encounter_id = best->encounter;
 		error = raw_score(call, &how, best->score, &out->raw);
@@ -146,6 +143,7 @@ static int decide(struct service_call *call, struct faceworker *worker)
 		live_compare(call, request->gallery, request->subject_id, verify->probe.embedding,
 			     &how);
 	}
+	out->reason = reason_of(finding);
 	out->retry_after_ms = verify->wait_ms;
 	settle_attempt(call, verify, out->decision, finding);
 	trail_outcome(call, decision_text(out->decision), finding);

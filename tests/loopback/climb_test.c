@@ -184,6 +184,70 @@ static void test_bands_and_limits_hold(void **state)
 	exchange_close(&x);
 }
 
+/* A unit vector with this cosine to v. */
+static void lean(const float *v, size_t dim, float cosine, float *out)
+{
+	uint64_t seed = 3;
+	float other[PACK_MAX_DIM], along;
+
+	draw(other, dim, &seed);
+	along = score_dot(other, v, dim);
+	for (size_t i = 0; i < dim; i++)
+		other[i] -= along * v[i];
+	assert_int_equal(score_normalise(other, dim), 0);
+	for (size_t i = 0; i < dim; i++)
+		out[i] = cosine * v[i] + sqrtf(1 - cosine * cosine) * other[i];
+}
+
+static void test_zone_is_referred(void **state)
+{
+	struct loopback *l = *state;
+	const size_t dim = l->pack->dim;
+	float victim[PACK_MAX_DIM], probe[PACK_MAX_DIM], match, refer;
+	const Biomatch__V1__VerifyResponse *reply;
+	uint64_t seed = 1;
+	double smallest;
+	struct exchange x;
+
+	assert_int_equal(pack_threshold(l->pack, 0.0001, &match, &smallest), 0);
+	assert_int_equal(pack_threshold(l->pack, 0.01, &refer, &smallest), 0);
+	draw(victim, dim, &seed);
+	enrol(l, victim);
+	const struct {
+		float score;
+		int decision, reason;
+	} cases[] = {
+		{refer - 0.001f, BIOMATCH__V1__DECISION__DECISION_NO_MATCH, 0},
+		{refer + 0.001f, BIOMATCH__V1__DECISION__DECISION_REFER,
+		 BIOMATCH__V1__REASON__REASON_UNCERTAIN},
+		{match - 0.001f, BIOMATCH__V1__DECISION__DECISION_REFER,
+		 BIOMATCH__V1__REASON__REASON_UNCERTAIN},
+		{match + 0.001f, BIOMATCH__V1__DECISION__DECISION_MATCH, 0},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		lean(victim, dim, cases[i].score, probe);
+		reply = try(l, &x, "attended", LOOPBACK_LANE, probe);
+		assert_int_equal(reply->decision, cases[i].decision);
+		assert_int_equal(reply->reason, cases[i].reason);
+		assert_float_equal(reply->raw->score, cases[i].score, 1e-5);
+		assert_float_equal(reply->raw->threshold, match, 0);
+		assert_float_equal(reply->raw->fmr, pack_fmr(l->pack, reply->raw->score), 0);
+		assert_float_equal(reply->basis->target_rate, 0.0001, 0);
+		assert_float_equal(reply->basis->refer_rate, 0.01, 0);
+		exchange_close(&x);
+	}
+	/* What is referred so is an attempt: it tells how near the probe came. */
+	lean(victim, dim, refer + 0.001f, probe);
+	for (unsigned i = 0; i <= LIMIT; i++) {
+		reply = try(l, &x, "attended", LOOPBACK_LANE, probe);
+		assert_int_equal(reply->reason,
+				 i < LIMIT ? BIOMATCH__V1__REASON__REASON_UNCERTAIN
+					   : BIOMATCH__V1__REASON__REASON_ATTEMPTS_EXCEEDED);
+		exchange_close(&x);
+	}
+}
+
 /* Who is at last recognised has all attempts again. */
 static void test_match_ends_the_count(void **state)
 {
@@ -215,6 +279,7 @@ int main(void)
 		LOOPBACK_TEST(test_scores_are_climbed),
 		LOOPBACK_TEST(test_bands_and_limits_hold),
 		LOOPBACK_TEST(test_match_ends_the_count),
+		LOOPBACK_TEST(test_zone_is_referred),
 	};
 
 	if (score_init(NULL))

@@ -318,6 +318,11 @@ static void test_threshold(void **state)
 	assert_float_equal(smallest, 1e-3, 1e-12);
 	assert_int_equal(pack_threshold(pack, 0, &score, &smallest), BM_EINVAL);
 	assert_int_equal(pack_threshold(pack, (double)NAN, &score, &smallest), BM_EINVAL);
+	/* And back; beyond the points, theirs. */
+	assert_float_equal(pack_fmr(pack, 0.2f), 0.01, 1e-8);
+	assert_float_equal(pack_fmr(pack, 0.3f), sqrt(0.01 * 0.001), 1e-8);
+	assert_float_equal(pack_fmr(pack, 0.05f), 0.1, 0);
+	assert_float_equal(pack_fmr(pack, 0.9f), 0.001, 0);
 	pack_close(pack);
 }
 

@@ -346,6 +346,12 @@ static const struct {
 	{9, "target_fmr has no use",
 	 GATE_WITH(BASICS "    operations: [analyse]\n"
 			  "    target_fmr: 0.001\n")},
+	{9, "refer_fmr has no use",
+	 GATE_WITH(BASICS "    operations: [analyse]\n"
+			  "    refer_fmr: 0.01\n")},
+	{10, "refer_fmr must be larger",
+	 GATE_WITH(BASICS "    operations: [compare]\n"
+			  "    target_fmr: 0.001\n    refer_fmr: 0.001\n")},
 	{9, "galleries has no use",
 	 GATE_WITH(BASICS "    operations: [compare]\n"
 			  "    galleries: [x]\n"
