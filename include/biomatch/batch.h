@@ -24,8 +24,11 @@
 /* Lanes with a person in them come before kiosks, kiosks before bulk work. */
 enum batch_priority { BATCH_LANE, BATCH_KIOSK, BATCH_BULK, BATCH_PRIORITIES };
 
+struct batch_thread;
+
 struct batch_item {
-	struct batch_item *next; /* the pool's */
+	struct batch_item *next;     /* the pool's */
+	struct batch_thread *thread; /* the pool's: who runs it */
 	enum batch_priority priority;
 	int64_t deadline_ns; /* monotonic, CLOCK_FOREVER for none */
 	int64_t queued_ns;   /* set by submit */
@@ -37,12 +40,15 @@ struct batch_pool_options {
 	const char *name; /* thread names; at most 12 bytes */
 	unsigned threads;
 	size_t capacity; /* items waiting, of each priority */
+	/* A thread that is longer at an item, or at getting ready, is late; see batch_stat. */
+	uint32_t item_ms, ready_ms;
 	void *ctx;
 	/* Makes and ends one thread's own state; may be NULL. */
 	int (*start)(void *ctx, unsigned index, void **state);
 	void (*stop)(void *ctx, void *state);
 	/*
-	 * Called before an item is taken, and again after each wait for one; a failure
+	 * Called before an item is taken, and again after each wait for one, which is a second
+	 * at most; a failure
 	 * is retried after a pause, while others take the items. May be NULL.
 	 */
 	int (*ready)(void *ctx, void *state);
@@ -83,6 +89,11 @@ void batch_pool_share(struct batch_pool *pool, void (*part)(void *arg), void *ar
 struct batch_stat {
 	size_t waiting;
 	unsigned threads, busy, unready; /* unready: threads whose ready call fails */
+	/*
+	 * By how much the slowest thread is past the deadline of its item or past item_ms,
+	 * or past the moment when, idle, it ought to have looked round; 0 where none is.
+	 */
+	uint32_t late_ms;
 };
 void batch_pool_stat(struct batch_pool *pool, struct batch_stat *out);
 

@@ -136,7 +136,7 @@ struct net_stat {
 	/* Ends of validity, wall clock: the certificate's and, of the client CAs, the first. */
 	int64_t certificate_ends_ms, client_ca_ends_ms;
 	int64_t crl_ends_ms; /* when the first revocation list ought to be replaced; 0 without */
-	uint32_t stalled_ms; /* since the slowest loop's last turn; under 500 where all is well */
+	uint32_t late_ms;    /* of the slowest loop, behind its next sweep */
 };
 void net_server_stat(struct net_server *server, struct net_stat *out);
 

@@ -87,6 +87,7 @@ struct service_stat {
 	unsigned calls_open;
 	bool draining, faces_work, writes_work; /* what health depends on */
 	unsigned followers;                     /* streams of changes under way */
+	uint32_t changes_late_ms;               /* the thread that feeds them; see pulse.h */
 };
 void service_stat(struct service *service, struct service_stat *out);
 

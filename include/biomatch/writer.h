@@ -75,7 +75,8 @@ int writer_check(struct db_txn *txn, uint64_t *faults) BM_MUST_CHECK;
 struct writer_stat {
 	uint64_t jobs, commits, repeats; /* since start */
 	unsigned waiting;
-	int failed; /* 0, or the error that made the store read-only */
+	int failed;       /* 0, or the error that made the store read-only */
+	uint32_t late_ms; /* since the thread last came back from a step; 0 while idle */
 };
 void writer_stat(struct writer *writer, struct writer_stat *out);
 

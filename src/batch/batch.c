@@ -7,6 +7,7 @@
 
 #include "biomatch/clock.h"
 #include "biomatch/log.h"
+#include "biomatch/pulse.h"
 
 /* Between tries of a thread that is not ready: doubled each time, from the first to the last. */
 #define PAUSE_FIRST_NS (100 * CLOCK_NS_PER_MS)
@@ -24,6 +25,8 @@ struct batch_thread {
 	pthread_t id;
 	void *state;
 	int64_t pause_ns; /* 0 while ready */
+	struct pulse pulse;
+	int64_t limit_ns; /* for the item under way */
 };
 
 /* Work that one thread lets the idle ones join; on that thread's stack. */
@@ -106,11 +109,20 @@ static int given_up(const struct batch_pool *pool, const struct batch_item *item
 	return 0;
 }
 
+/* When a thread that runs the item ought to be back at the latest. */
+static int64_t due(const struct batch_thread *thread, const struct batch_item *item)
+{
+	return item->deadline_ns < thread->limit_ns ? item->deadline_ns : thread->limit_ns;
+}
+
 static void run_or_drop(struct batch_thread *thread, struct batch_item *item)
 {
 	const struct batch_pool_options *options = &thread->pool->options;
 	int error = given_up(thread->pool, item);
 
+	item->thread = thread;
+	thread->limit_ns = clock_monotonic_ns() + options->item_ms * CLOCK_NS_PER_MS;
+	pulse_expect(&thread->pulse, error ? clock_monotonic_ns() : due(thread, item));
 	if (error)
 		options->drop(options->ctx, item, error);
 	else
@@ -161,6 +173,7 @@ static void pause_thread(struct batch_thread *thread)
 	int64_t until = clock_monotonic_ns() + thread->pause_ns;
 	struct timespec ts = {until / CLOCK_NS_PER_SEC, until % CLOCK_NS_PER_SEC};
 
+	pulse_expect(&thread->pulse, until);
 	sweep(pool);
 	while (!pool->closing && clock_monotonic_ns() < until)
 		pthread_cond_timedwait(&pool->pause, &pool->lock, &ts);
@@ -178,6 +191,8 @@ static bool make_ready(struct batch_thread *thread)
 	if (items_waiting(pool))
 		pthread_cond_signal(&pool->work);
 	pthread_mutex_unlock(&pool->lock);
+	pulse_expect(&thread->pulse,
+		     clock_monotonic_ns() + pool->options.ready_ms * CLOCK_NS_PER_MS);
 	error = pool->options.ready(pool->options.ctx, thread->state);
 	pthread_mutex_lock(&pool->lock);
 	if (!error) {
@@ -199,8 +214,12 @@ static bool make_ready(struct batch_thread *thread)
 }
 
 /* Under the lock, let go of during the work. */
-static void join(struct batch_pool *pool, struct shared *shared)
+static void join(struct batch_thread *thread, struct shared *shared)
 {
+	struct batch_pool *pool = thread->pool;
+
+	pulse_expect(&thread->pulse,
+		     clock_monotonic_ns() + pool->options.item_ms * CLOCK_NS_PER_MS);
 	shared->joined++;
 	pool->busy++;
 	pthread_mutex_unlock(&pool->lock);
@@ -211,6 +230,17 @@ static void join(struct batch_pool *pool, struct shared *shared)
 	shared->open = false;
 	if (!--shared->joined)
 		pthread_cond_broadcast(&pool->alone);
+}
+
+/* Under the lock: until there may be something to do, or it is time for a sign of life. */
+static void wait_for_work(struct batch_thread *thread)
+{
+	int64_t until = clock_monotonic_ns() + PULSE_IDLE_NS;
+	struct timespec ts = {until / CLOCK_NS_PER_SEC, until % CLOCK_NS_PER_SEC};
+
+	pulse_expect(&thread->pulse, until);
+	(void)pthread_cond_clockwait(&thread->pool->work, &thread->pool->lock, CLOCK_MONOTONIC,
+				     &ts);
 }
 
 static struct shared *next_shared(const struct batch_pool *pool)
@@ -239,13 +269,13 @@ static void work(struct batch_thread *thread)
 		item = take_next(pool);
 		shared = item ? NULL : next_shared(pool);
 		if (shared) {
-			join(pool, shared);
+			join(thread, shared);
 			continue;
 		}
 		if (!item) {
 			if (pool->closing)
 				return;
-			pthread_cond_wait(&pool->work, &pool->lock);
+			wait_for_work(thread);
 			continue;
 		}
 		pool->busy++;
@@ -293,6 +323,7 @@ static void *thread_main(void *arg)
 	pthread_cond_signal(&pool->begun);
 	if (!error)
 		work(thread);
+	pulse_end(&thread->pulse);
 	leave(pool);
 	pthread_mutex_unlock(&pool->lock);
 	if (!error && options->stop)
@@ -347,6 +378,7 @@ int batch_pool_open(const struct batch_pool_options *options, struct batch_pool 
 
 		thread->pool = pool;
 		thread->index = pool->n_threads;
+		pulse_init(&thread->pulse);
 		if (pthread_create(&thread->id, NULL, thread_main, thread)) {
 			pool->start_error = BM_ENOMEM;
 			break;
@@ -406,10 +438,12 @@ size_t batch_pool_take(struct batch_pool *pool, const struct batch_item *leader,
 
 	pthread_mutex_lock(&pool->lock);
 	for (struct batch_item **link = &q->head; n < max && *link;) {
-		if (!given_up(pool, *link) && alike(leader, *link))
-			items[n++] = queue_take(q, link);
-		else
+		if (!given_up(pool, *link) && alike(leader, *link)) {
+			items[n] = queue_take(q, link);
+			pulse_extend(&leader->thread->pulse, due(leader->thread, items[n++]));
+		} else {
 			link = &(*link)->next;
+		}
 	}
 	pthread_mutex_unlock(&pool->lock);
 	return n;
@@ -435,6 +469,19 @@ void batch_pool_share(struct batch_pool *pool, void (*part)(void *arg), void *ar
 	pthread_mutex_unlock(&pool->lock);
 }
 
+static uint32_t late_ms(const struct batch_pool *pool)
+{
+	int64_t now = clock_monotonic_ns();
+	uint32_t most = 0;
+
+	for (unsigned i = 0; i < pool->n_threads; i++) {
+		uint32_t late = pulse_late_ms(&pool->threads[i].pulse, now);
+
+		most = late > most ? late : most;
+	}
+	return most;
+}
+
 void batch_pool_stat(struct batch_pool *pool, struct batch_stat *out)
 {
 	pthread_mutex_lock(&pool->lock);
@@ -443,6 +490,7 @@ void batch_pool_stat(struct batch_pool *pool, struct batch_stat *out)
 		.threads = pool->n_threads,
 		.busy = pool->busy,
 		.unready = pool->unready,
+		.late_ms = late_ms(pool),
 	};
 	pthread_mutex_unlock(&pool->lock);
 }

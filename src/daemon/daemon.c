@@ -51,7 +51,7 @@ struct daemon {
 	struct metrics *metrics;
 	struct ops ops; /* what the console's pages look at */
 	struct console *console;
-	uint64_t jobs_seen; /* by the last tick */
+	unsigned hanging;   /* parts that hung at the last tick, a bit each */
 	struct stamp crl;   /* of the revocation lists that were read last */
 	unsigned crl_retry; /* ticks until a refused file is tried again; 0 for none */
 };
@@ -431,19 +431,33 @@ void daemon_reload(struct daemon *daemon, const char *config)
 	reload_certificates(daemon);
 }
 
+/* Whether every part moves; what begins to hang, or moves again, is logged. */
+static bool watch_parts(struct daemon *daemon)
+{
+	struct ops_part parts[OPS_PARTS];
+
+	ops_look(&daemon->ops, parts);
+	for (unsigned i = 0; i < OPS_PARTS; i++) {
+		const unsigned bit = 1u << i;
+		bool hangs = ops_part_hangs(&parts[i]);
+
+		if (hangs == !!(daemon->hanging & bit))
+			continue;
+		daemon->hanging ^= bit;
+		if (hangs)
+			log_error("part_hangs", "part=%s late_ms=%u", parts[i].name,
+				  parts[i].late_ms);
+		else
+			log_notice("part_moves", "part=%s", parts[i].name);
+	}
+	return !daemon->hanging;
+}
+
 bool daemon_tick(struct daemon *daemon)
 {
-	struct writer_stat writer;
-	struct net_stat net;
-	bool moves;
-
 	service_tick(daemon->service);
 	watch_crl(daemon);
-	writer_stat(daemon->writer, &writer);
-	moves = !writer.waiting || writer.failed || writer.jobs != daemon->jobs_seen;
-	daemon->jobs_seen = writer.jobs;
-	net_server_stat(daemon->net, &net);
-	return moves && net.stalled_ms < OPS_STALLED_MS;
+	return watch_parts(daemon);
 }
 
 /*

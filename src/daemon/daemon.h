@@ -32,7 +32,7 @@ uint16_t daemon_port(const struct daemon *daemon);
  * that is not good is logged and not taken.
  */
 void daemon_reload(struct daemon *daemon, const char *config);
-/* Every second. False while a part that should move has not since the last time. */
+/* Every second. False while a part hangs: the watchdog is not to be told then. */
 bool daemon_tick(struct daemon *daemon);
 
 /* Checks what daemon_open would read, without opening the store or the address. */

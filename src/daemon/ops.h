@@ -7,6 +7,7 @@
 #define DAEMON_OPS_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 
 #include "biomatch/console.h"
 #include "biomatch/metrics.h"
@@ -29,8 +30,17 @@ struct ops {
 	atomic_bool policy_refused, certificates_refused;
 };
 
-/* A loop that has not turned for so long hangs. */
-#define OPS_STALLED_MS 5000
+/* The parts whose threads are watched. */
+#define OPS_PARTS 6
+
+struct ops_part {
+	const char *name, *reason; /* reason: what readiness says where it hangs */
+	uint32_t late_ms;          /* of its slowest thread; see pulse.h */
+};
+
+void ops_look(const struct ops *ops, struct ops_part parts[OPS_PARTS]);
+/* Whether the part hangs, so that nothing but a new process will help. */
+bool ops_part_hangs(const struct ops_part *part);
 
 int ops_open(struct ops *ops, const char *listen, struct console **out,
 	     char message[256]) BM_MUST_CHECK;

@@ -58,6 +58,19 @@ static void write_reloads(const struct ops *ops, FILE *out)
 			     atomic_load(&ops->certificates_refused));
 }
 
+static void write_parts(const struct ops *ops, FILE *out)
+{
+	struct ops_part parts[OPS_PARTS];
+
+	ops_look(ops, parts);
+	metrics_write_head(out, "biomatch_late_seconds", "gauge",
+			   "By how much the slowest thread of a part is late; from 5 on it hangs.");
+	for (size_t i = 0; i < OPS_PARTS; i++)
+		metrics_write_sample(out, "biomatch_late_seconds",
+				     (const char *[]){"part", parts[i].name, NULL},
+				     parts[i].late_ms / 1000.0);
+}
+
 struct pool_row {
 	const char *name;
 	const struct batch_stat *stat;
@@ -223,8 +236,6 @@ static void write_net(const struct ops *ops, FILE *out)
 		    (double)net.handshake_failures);
 	write_value(out, "biomatch_message_bytes_held", "gauge",
 		    "Bytes of messages, queued or incomplete.", (double)net.bytes_held);
-	write_value(out, "biomatch_loop_stalled_seconds", "gauge",
-		    "Since the slowest network thread's last turn.", net.stalled_ms / 1000.0);
 	metrics_write_head(out, "biomatch_certificate_expiry_seconds", "gauge",
 			   "End of validity, Unix time; of several CAs the first to end.");
 	write_expiry(out, "server", net.certificate_ends_ms);
@@ -352,6 +363,7 @@ int ops_render_metrics(void *ctx, FILE *out)
 
 	write_build(ops, out);
 	write_process(out);
+	write_parts(ops, out);
 	write_reloads(ops, out);
 	write_service(ops, out);
 	write_store(ops, out);

@@ -15,6 +15,7 @@
 
 #include "biomatch/clock.h"
 #include "biomatch/net.h"
+#include "biomatch/pulse.h"
 #include "grpc.h"
 #include "meter.h"
 
@@ -52,7 +53,7 @@ struct loop {
 	int wake_fd;
 	pthread_t thread;
 	bool started, draining, closing;
-	_Atomic int64_t turned_ns; /* when it last swept; read by others */
+	struct pulse pulse; /* each sweep */
 	struct conn *conns;
 	struct conn *touched; /* with something to send when the inbox is done */
 	/* What peers make the loop log, so that a flood of them does not flood the log. */

@@ -8,6 +8,8 @@
 #include "biomatch/bytes.h"
 #include "conn.h"
 
+#define SWEEP_NS (250 * CLOCK_NS_PER_MS)
+
 void loop_post(struct loop *loop, struct post *post)
 {
 	const uint64_t one = 1;
@@ -121,7 +123,7 @@ static void sweep(evutil_socket_t fd, short what, void *ctx)
 
 	(void)fd;
 	(void)what;
-	atomic_store_explicit(&loop->turned_ns, now, memory_order_relaxed);
+	pulse_expect(&loop->pulse, now + SWEEP_NS);
 	for (struct conn *conn = loop->conns; conn; conn = next) {
 		next = conn->next;
 		conn_sweep(conn, now);
@@ -130,12 +132,12 @@ static void sweep(evutil_socket_t fd, short what, void *ctx)
 
 int loop_open(struct net_server *server, struct loop *loop)
 {
-	const struct timeval every = {.tv_usec = 250 * 1000};
+	const struct timeval every = {.tv_usec = SWEEP_NS / CLOCK_NS_PER_US};
 
 	loop->server = server;
 	loop->inbox_tail = &loop->inbox;
 	loop->recheck.kind = POST_RECHECK;
-	atomic_init(&loop->turned_ns, clock_monotonic_ns());
+	pulse_init(&loop->pulse);
 	pthread_mutex_init(&loop->lock, NULL);
 	loop->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	loop->base = event_base_new();
@@ -156,7 +158,9 @@ static void *run(void *ctx)
 
 	snprintf(name, sizeof(name), "net-%u", (unsigned)(loop - loop->server->loops));
 	pthread_setname_np(pthread_self(), name);
+	pulse_expect(&loop->pulse, clock_monotonic_ns() + SWEEP_NS);
 	event_base_loop(loop->base, EVLOOP_NO_EXIT_ON_EMPTY);
+	pulse_end(&loop->pulse);
 	return NULL;
 }
 

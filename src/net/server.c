@@ -132,18 +132,17 @@ void net_server_close(struct net_server *server)
 		server_free(server);
 }
 
-/* Since the last turn of the loop that is longest without one. */
-static uint32_t stalled_ms(struct net_server *server)
+static uint32_t late_ms(struct net_server *server)
 {
-	int64_t now = clock_monotonic_ns(), oldest = now;
+	int64_t now = clock_monotonic_ns();
+	uint32_t most = 0;
 
 	for (unsigned i = 0; i < server->options.threads; i++) {
-		int64_t turned =
-			atomic_load_explicit(&server->loops[i].turned_ns, memory_order_relaxed);
+		uint32_t late = pulse_late_ms(&server->loops[i].pulse, now);
 
-		oldest = turned < oldest ? turned : oldest;
+		most = late > most ? late : most;
 	}
-	return (uint32_t)((now - oldest) / CLOCK_NS_PER_MS);
+	return most;
 }
 
 void net_server_stat(struct net_server *server, struct net_stat *out)
@@ -158,7 +157,7 @@ void net_server_stat(struct net_server *server, struct net_stat *out)
 		.calls = atomic_load(&server->calls),
 		.bytes_held = atomic_load(&server->bytes_held),
 		.calls_open = atomic_load(&server->calls_open),
-		.stalled_ms = stalled_ms(server),
+		.late_ms = late_ms(server),
 	};
 	pthread_mutex_lock(&server->tls_lock);
 	out->certificate_ends_ms =

@@ -4,6 +4,7 @@
 
 #include "biomatch/clock.h"
 #include "biomatch/log.h"
+#include "biomatch/pulse.h"
 #include "trail.h"
 
 /* Streams at one time; each holds one message of MESSAGE_BYTES at most. */
@@ -41,6 +42,7 @@ struct feeder {
 	unsigned n;
 	uint64_t commits;
 	bool draining, closing;
+	struct pulse pulse;
 };
 
 bool place_to_wire(struct arena *arena, const struct changes_place *from,
@@ -183,6 +185,7 @@ static void serve_stream(struct feeder *feeder, struct stream *stream)
 	if (!error) {
 		stream->commits = feeder->commits;
 		stream->busy = true;
+		pulse_expect(&feeder->pulse, clock_monotonic_ns());
 		pthread_mutex_unlock(&feeder->lock);
 		error = feed(feeder, stream, heartbeat_is_due(stream));
 		pthread_mutex_lock(&feeder->lock);
@@ -204,6 +207,7 @@ static void wait_for_work(struct feeder *feeder)
 	int64_t end = clock_monotonic_ns() + HEARTBEAT_NS;
 	struct timespec until = {end / CLOCK_NS_PER_SEC, end % CLOCK_NS_PER_SEC};
 
+	pulse_expect(&feeder->pulse, end);
 	(void)pthread_cond_clockwait(&feeder->work, &feeder->lock, CLOCK_MONOTONIC, &until);
 }
 
@@ -223,6 +227,7 @@ static void *feeder_run(void *arg)
 		wait_for_work(feeder);
 	}
 	pthread_mutex_unlock(&feeder->lock);
+	pulse_end(&feeder->pulse);
 	return NULL;
 }
 
@@ -245,6 +250,7 @@ int feeder_open(struct service *service, struct feeder **out)
 	if (!feeder)
 		return BM_ENOMEM;
 	feeder->service = service;
+	pulse_init(&feeder->pulse);
 	arena_init(&feeder->arena, MESSAGE_MEMORY);
 	pthread_mutex_init(&feeder->lock, NULL);
 	pthread_cond_init(&feeder->work, NULL);
@@ -279,6 +285,11 @@ void feeder_close(struct feeder *feeder)
 	pthread_cond_destroy(&feeder->work);
 	pthread_mutex_destroy(&feeder->lock);
 	free(feeder);
+}
+
+uint32_t feeder_late_ms(const struct feeder *feeder)
+{
+	return pulse_late_ms(&feeder->pulse, clock_monotonic_ns());
 }
 
 unsigned feeder_streams(struct feeder *feeder)

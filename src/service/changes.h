@@ -16,6 +16,8 @@ int feeder_open(struct service *service, struct feeder **out) BM_MUST_CHECK;
 void feeder_drain(struct feeder *feeder);
 void feeder_close(struct feeder *feeder);
 unsigned feeder_streams(struct feeder *feeder);
+/* Of its thread, see pulse.h. */
+uint32_t feeder_late_ms(const struct feeder *feeder);
 
 /* What the place of an answer looks like; false when memory is out. */
 bool place_to_wire(struct arena *arena, const struct changes_place *from,

@@ -1,5 +1,6 @@
 #include "health.h"
 
+#include "biomatch/pulse.h"
 #include "grpc/health/v1/health.pb-c.h"
 
 typedef Grpc__Health__V1__HealthCheckResponse__ServingStatus serving;
@@ -36,15 +37,42 @@ bool health_writes_work(struct service *service)
 	return !stat.failed && !db_is_read_only(service->options.db);
 }
 
+static bool pool_moves(struct batch_pool *pool)
+{
+	struct batch_stat stat;
+
+	batch_pool_stat(pool, &stat);
+	return stat.late_ms < PULSE_HANGS_MS;
+}
+
+static bool faces_served(struct service *service)
+{
+	return health_faces_work(service) && pool_moves(service->face);
+}
+
+static bool writes_served(struct service *service)
+{
+	struct writer_stat stat;
+
+	writer_stat(service->options.writer, &stat);
+	return health_writes_work(service) && stat.late_ms < PULSE_HANGS_MS;
+}
+
+static bool reads_served(struct service *service)
+{
+	return pool_moves(service->read) && pool_moves(service->scan) &&
+	       !standby_may_read(service->options.standby);
+}
+
 /* Under the service's lock, for draining. */
 static serving status_of(struct service *service, const char *name)
 {
 	for (size_t i = 0; i < sizeof(services) / sizeof(services[0]); i++) {
 		if (strcmp(name, services[i].name))
 			continue;
-		if (service->draining || (services[i].faces && !health_faces_work(service)) ||
-		    (services[i].writes && !health_writes_work(service)) ||
-		    (services[i].reads && standby_may_read(service->options.standby)) ||
+		if (service->draining || (services[i].faces && !faces_served(service)) ||
+		    (services[i].writes && !writes_served(service)) ||
+		    (services[i].reads && !reads_served(service)) ||
 		    (services[i].lead && standby_may_change(service->options.standby)))
 			return NOT_SERVING;
 		return SERVING;

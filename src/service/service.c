@@ -91,11 +91,15 @@ static int ready_face(void *ctx, void *state)
 	return faceworker_ready(state);
 }
 
+/* What no call without a deadline should take; one that has one is held to that. */
+#define ITEM_MS 60000
+
 static int open_pools(struct service *service)
 {
 	const struct service_options *options = &service->options;
 	struct batch_pool_options pool = {
 		.capacity = options->queue,
+		.item_ms = ITEM_MS,
 		.ctx = service,
 		.drop = drop,
 		.cancelled = cancelled,
@@ -120,6 +124,8 @@ static int open_pools(struct service *service)
 	pool.start = start_face;
 	pool.stop = stop_face;
 	pool.ready = ready_face;
+	/* An answer may still be owed before a worker is replaced. */
+	pool.ready_ms = options->worker.run_ms + options->worker.start_ms;
 	return batch_pool_open(&pool, &service->face);
 }
 
@@ -188,6 +194,7 @@ void service_stat(struct service *service, struct service_stat *out)
 	out->faces_work = health_faces_work(service);
 	out->writes_work = health_writes_work(service);
 	out->followers = feeder_streams(service->feeder);
+	out->changes_late_ms = feeder_late_ms(service->feeder);
 	pthread_mutex_lock(&service->lock);
 	out->calls_open = service->open;
 	out->draining = service->draining;

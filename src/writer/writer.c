@@ -5,6 +5,7 @@
 
 #include "biomatch/clock.h"
 #include "biomatch/log.h"
+#include "biomatch/pulse.h"
 #include "request.h"
 
 /* Under steady load upkeep takes a step after so many commits. */
@@ -42,6 +43,8 @@ struct writer {
 	void (*committed)(void *ctx);
 	void *listener;
 
+	struct pulse pulse;
+
 	/* The thread's own. */
 	struct member *group;
 	unsigned upkeep_rest; /* groups to go without upkeep */
@@ -69,6 +72,22 @@ int writer_submit(struct writer *writer, struct writer_job *job)
 	return error;
 }
 
+/* What follows is short, however long it takes where the disk hangs. */
+static void beat(struct writer *writer)
+{
+	pulse_expect(&writer->pulse, clock_monotonic_ns());
+}
+
+/* Under the lock: until there may be a job, or it is time for a sign of life. */
+static void wait_for_work(struct writer *writer)
+{
+	int64_t until = clock_monotonic_ns() + PULSE_IDLE_NS;
+	struct timespec ts = {until / CLOCK_NS_PER_SEC, until % CLOCK_NS_PER_SEC};
+
+	pulse_expect(&writer->pulse, until);
+	(void)pthread_cond_clockwait(&writer->work, &writer->lock, CLOCK_MONOTONIC, &ts);
+}
+
 /* Waits for jobs; 0 when there are none and there will be no more. */
 static unsigned take_group(struct writer *writer)
 {
@@ -76,7 +95,7 @@ static unsigned take_group(struct writer *writer)
 
 	pthread_mutex_lock(&writer->lock);
 	while (!writer->head && !writer->closing)
-		pthread_cond_wait(&writer->work, &writer->lock);
+		wait_for_work(writer);
 	for (; writer->head && n < writer->options.max_group; n++) {
 		writer->group[n] = (struct member){.job = writer->head};
 		writer->head = writer->head->next;
@@ -113,6 +132,7 @@ static void run_member(struct writer *writer, struct member *member, struct db_t
 {
 	struct db_txn txn;
 
+	beat(writer);
 	member->error = db_begin_nested(group, &txn);
 	if (member->error)
 		return;
@@ -142,12 +162,15 @@ void writer_listen(struct writer *writer, void (*committed)(void *ctx), void *ct
 static int write_group(struct writer *writer, unsigned n)
 {
 	struct db_txn txn;
-	int error = db_begin_write(writer->db, &txn);
+	int error;
 
+	beat(writer);
+	error = db_begin_write(writer->db, &txn);
 	if (error)
 		return error;
 	for (unsigned i = 0; i < n; i++)
 		run_member(writer, &writer->group[i], &txn);
+	beat(writer);
 	error = request_forget_old(&txn, clock_wall_ms());
 	if (!error)
 		error = changes_prune(&txn, &writer->options.changes, clock_wall_ms(),
@@ -197,6 +220,7 @@ static bool upkeep(struct writer *writer)
 	bool more = false;
 	int error;
 
+	beat(writer);
 	if (writer->upkeep_rest || db_begin_write(writer->db, &txn))
 		return false;
 	error = gallery_maintain(writer->store, &txn, &more);
@@ -229,8 +253,10 @@ static void scrub(struct writer *writer, bool whole)
 	bool more = db_wants_scrub(writer->db);
 
 	while (more) {
-		int error = db_scrub(writer->db, &more);
+		int error;
 
+		beat(writer);
+		error = db_scrub(writer->db, &more);
 		if (error) {
 			note_group(writer, 0, error);
 			return;
@@ -263,6 +289,7 @@ static void *run(void *arg)
 		}
 	}
 	scrub(writer, true);
+	pulse_end(&writer->pulse);
 	return NULL;
 }
 
@@ -278,6 +305,7 @@ int writer_open(struct db *db, struct gallery_store *store, const struct keys *k
 	writer->keys = keys;
 	writer->options = *options;
 	writer->tail = &writer->head;
+	pulse_init(&writer->pulse);
 	writer->group = calloc(options->max_group, sizeof(*writer->group));
 	pthread_mutex_init(&writer->lock, NULL);
 	pthread_mutex_init(&writer->listener_lock, NULL);
@@ -315,5 +343,6 @@ void writer_stat(struct writer *writer, struct writer_stat *out)
 	pthread_mutex_lock(&writer->lock);
 	*out = writer->stat;
 	out->waiting = writer->waiting;
+	out->late_ms = pulse_late_ms(&writer->pulse, clock_monotonic_ns());
 	pthread_mutex_unlock(&writer->lock);
 }

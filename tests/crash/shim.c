@@ -3,9 +3,12 @@
  *
  *   SHIM_LOG=FILE        appends a struct shim_record for each operation
  *   SHIM_FAIL=CALL:NAME  makes a call (pwrite, fdatasync, ...) on the data file fail
- *                        with an errno of EIO, ENOSPC or EDQUOT; pwrite stands for
- *                        every way to write
+ *                        with an errno of EIO, ENOSPC or EDQUOT, or not return with
+ *                        HANG; pwrite stands for every way to write
  *   SHIM_WHEN=FILE       while this file is there
+ *   SHIM_HANG=FILE       while this file says so: a call on the threads of a name does
+ *                        not return. Its lines are CALL:NAME; the calls are wait (for
+ *                        work), turn (of a network loop) and begin (a transaction)
  */
 #include "shim.h"
 
@@ -17,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -71,15 +75,53 @@ static void log_operation(uint32_t kind, uint64_t offset, const struct iovec *io
 	}
 }
 
+static bool is_time(void)
+{
+	const char *when = getenv("SHIM_WHEN");
+
+	return when && !access(when, F_OK);
+}
+
+/* Whether the file of SHIM_HANG names a call and the begin of this thread's name. */
+static bool hangs(const char *call)
+{
+	const char *path = getenv("SHIM_HANG");
+	char here[32], name[16], line[32];
+	bool found = false;
+	FILE *file = path ? fopen(path, "r") : NULL;
+
+	if (!file)
+		return false;
+	pthread_getname_np(pthread_self(), name, sizeof(name));
+	snprintf(here, sizeof(here), "%s:%s", call, name);
+	while (!found && fgets(line, sizeof(line), file)) {
+		line[strcspn(line, "\n")] = '\0';
+		found = *line && !strncmp(here, line, strlen(line));
+	}
+	fclose(file);
+	return found;
+}
+
+static void hang_if_told(const char *call)
+{
+	while (hangs(call))
+		usleep(10000);
+}
+
 /* True with errno set when this call is to fail now. */
 static bool fails(const char *call)
 {
-	const char *fail = getenv("SHIM_FAIL"), *when = getenv("SHIM_WHEN");
+	const char *fail = getenv("SHIM_FAIL");
 	size_t len = strlen(call);
 
-	if (!fail || strncmp(fail, call, len) || fail[len] != ':' || !when || access(when, F_OK))
+	if (!fail || strncmp(fail, call, len) || fail[len] != ':' || !is_time())
 		return false;
 	fail += len + 1;
+	if (!strcmp(fail, "HANG")) {
+		while (is_time())
+			usleep(10000);
+		return false;
+	}
 	errno = !strcmp(fail, "ENOSPC") ? ENOSPC : !strcmp(fail, "EDQUOT") ? EDQUOT : EIO;
 	return true;
 }
@@ -179,4 +221,33 @@ int msync(void *start, size_t len, int flags)
 	if (log_fd() >= 0)
 		abort();
 	return REAL(msync)(start, len, flags);
+}
+
+int pthread_cond_clockwait(pthread_cond_t *cond, pthread_mutex_t *mutex, clockid_t clock,
+			   const struct timespec *until)
+{
+	int result = REAL(pthread_cond_clockwait)(cond, mutex, clock, until);
+
+	/* As if it had not been woken: whoever wakes it may take the lock. */
+	if (hangs("wait")) {
+		pthread_mutex_unlock(mutex);
+		hang_if_told("wait");
+		pthread_mutex_lock(mutex);
+	}
+	return result;
+}
+
+int epoll_wait(int fd, struct epoll_event *events, int n, int timeout)
+{
+	hang_if_told("turn");
+	return REAL(epoll_wait)(fd, events, n, timeout);
+}
+
+/* LMDB's, whose types do not matter here. */
+int mdb_txn_begin(void *environment, void *parent, unsigned flags, void **txn);
+
+int mdb_txn_begin(void *environment, void *parent, unsigned flags, void **txn)
+{
+	hang_if_told("begin");
+	return REAL(mdb_txn_begin)(environment, parent, flags, txn);
 }

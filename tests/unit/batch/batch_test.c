@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -139,6 +140,7 @@ static struct batch_pool_options options_of(struct bench *b, unsigned threads, s
 		.name = "test",
 		.threads = threads,
 		.capacity = capacity,
+		.item_ms = 60000,
 		.ctx = b,
 		.run = on_run,
 		.drop = on_drop,
@@ -537,9 +539,63 @@ static void test_closing_refuses_what_comes_later(void **state)
 	assert_int_equal(probe.error, 0);
 }
 
+static uint32_t late_ms(struct bench *b)
+{
+	struct batch_stat stat;
+
+	batch_pool_stat(b->pool, &stat);
+	return stat.late_ms;
+}
+
+static void test_tells_a_thread_that_is_past_its_deadline(void **state)
+{
+	struct job job = job_of(1, BATCH_LANE);
+	struct batch_pool_options options;
+	struct bench b;
+
+	(void)state;
+	bench_init(&b);
+	options = options_of(&b, 2, 8);
+	assert_int_equal(batch_pool_open(&options, &b.pool), 0);
+	job.blocks = true;
+	job.item.deadline_ns = clock_monotonic_ns() + CLOCK_NS_PER_SEC / 2;
+	assert_int_equal(batch_pool_submit(b.pool, &job.item), 0);
+	wait_until_blocked(&b, 1);
+	while (clock_monotonic_ns() < job.item.deadline_ns + 2 * CLOCK_NS_PER_MS)
+		sched_yield();
+	assert_true(late_ms(&b) > 0);
+	open_gate(&b);
+	wait_for_ends(&b, 1);
+	while (late_ms(&b))
+		sched_yield();
+	batch_pool_close(b.pool);
+}
+
+static void test_tells_a_thread_that_is_too_long_at_an_item(void **state)
+{
+	struct job job = job_of(1, BATCH_LANE);
+	struct batch_pool_options options;
+	struct bench b;
+
+	(void)state;
+	bench_init(&b);
+	options = options_of(&b, 1, 8);
+	options.item_ms = 1;
+	assert_int_equal(batch_pool_open(&options, &b.pool), 0);
+	assert_int_equal(late_ms(&b), 0);
+	job.blocks = true;
+	assert_int_equal(batch_pool_submit(b.pool, &job.item), 0);
+	while (!late_ms(&b))
+		sched_yield();
+	open_gate(&b);
+	batch_pool_close(b.pool);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_tells_a_thread_that_is_past_its_deadline),
+		cmocka_unit_test(test_tells_a_thread_that_is_too_long_at_an_item),
 		cmocka_unit_test(test_runs_by_priority_then_age),
 		cmocka_unit_test(test_full_class_refuses_that_class_alone),
 		cmocka_unit_test(test_late_and_cancelled_never_run),
