@@ -28,13 +28,16 @@
 
 /* The families and their labels, in order. */
 enum metrics_id {
-	METRICS_RPCS,        /* method, status, class */
-	METRICS_RPC_TIME,    /* method */
-	METRICS_STAGE_TIME,  /* stage */
-	METRICS_ERRORS,      /* reason */
-	METRICS_DECISIONS,   /* method, decision, reason, class */
-	METRICS_SCORE_BANDS, /* method, band */
-	METRICS_LIVE_FMR,    /* class, site */
+	METRICS_RPCS,               /* method, status, class */
+	METRICS_RPC_TIME,           /* method */
+	METRICS_STAGE_TIME,         /* stage */
+	METRICS_ERRORS,             /* reason */
+	METRICS_DECISIONS,          /* method, decision, reason, class */
+	METRICS_SCORE_BANDS,        /* method, band */
+	METRICS_LIVE_FMR,           /* class, site */
+	METRICS_ESTATE_CALLS,       /* site, class, status */
+	METRICS_ESTATE_CONNECTIONS, /* site, class */
+	METRICS_ESTATE_LAST_CALL,   /* site, class */
 	METRICS_FAMILIES
 };
 
@@ -46,6 +49,11 @@ void metrics_close(struct metrics *metrics);
 /* Counts; labels holds the family's values in its order. */
 void metrics_add(struct metrics *metrics, enum metrics_id id, const char *const *labels,
 		 uint64_t n);
+/* Moves a level up or down, in a family of levels. */
+void metrics_move(struct metrics *metrics, enum metrics_id id, const char *const *labels,
+		  int64_t by);
+/* Notes that it happens now, in a family of times. */
+void metrics_note_time(struct metrics *metrics, enum metrics_id id, const char *const *labels);
 /* Notes a duration in a family of histograms. */
 void metrics_observe(struct metrics *metrics, enum metrics_id id, const char *const *labels,
 		     int64_t ns);

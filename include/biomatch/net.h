@@ -51,6 +51,11 @@ struct net_status {
 struct net_handler {
 	void *ctx;
 	/*
+	 * A peer has shown its certificate, and later its connection ends, after its
+	 * calls were cancelled; NULL where that does not matter.
+	 */
+	void (*connection)(void *ctx, const struct net_peer *peer, bool began);
+	/*
 	 * A call's headers arrived. *state is to be the handler's own for it. A call that
 	 * is not taken ends with BM_EUNIMPL, or BM_ENOMEM. max_message may be lowered
 	 * from the server's limit.

@@ -46,6 +46,7 @@ struct daemon {
 	struct writer *writer;
 	struct standby *standby;
 	struct service *service;
+	struct transport transport;
 	struct net_server *net;
 	struct net_options net_options;
 	struct metrics *metrics;
@@ -238,10 +239,11 @@ static struct stamp stamp_of(const char *path)
 
 static int open_net(struct daemon *d, const char *listen, char message[DAEMON_MESSAGE_LEN])
 {
-	const struct net_handler handler = transport_handler(d->service);
+	const struct net_handler handler = transport_handler(&d->transport);
 	char reason[256] = "";
 	int error;
 
+	d->transport = (struct transport){.service = d->service, .metrics = d->metrics};
 	d->net_options = net_options_of(d->conf, listen);
 	d->crl = stamp_of(d->conf->server.crl);
 	error = net_server_open(&d->net_options, &handler, &d->net, reason);

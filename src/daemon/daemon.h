@@ -38,7 +38,14 @@ bool daemon_tick(struct daemon *daemon);
 /* Checks what daemon_open would read, without opening the store or the address. */
 int daemon_check(const struct conf *conf, char message[DAEMON_MESSAGE_LEN]) BM_MUST_CHECK;
 
-/* The transport's callbacks, which hand calls to the service. */
-struct net_handler transport_handler(struct service *service);
+/* What the transport's callbacks need; the service until its last call, the metrics until the end.
+ */
+struct transport {
+	struct service *service;
+	struct metrics *metrics;
+};
+
+/* The transport's callbacks, which hand calls to the service and count connections. */
+struct net_handler transport_handler(struct transport *transport);
 
 #endif

@@ -29,6 +29,15 @@ static bool cancelled(void *ctx)
 	return net_call_cancelled(((struct joint *)ctx)->net);
 }
 
+static void note_connection(void *ctx, const struct net_peer *peer, bool began)
+{
+	struct policy_endpoint endpoint;
+
+	if (!policy_endpoint_parse(peer->uri, &endpoint))
+		metrics_move(((const struct transport *)ctx)->metrics, METRICS_ESTATE_CONNECTIONS,
+			     (const char *[]){endpoint.site, endpoint.class}, began ? 1 : -1);
+}
+
 static int open_call(void *ctx, struct net_call *net, const char *path, size_t *max_message,
 		     void **state)
 {
@@ -39,13 +48,14 @@ static int open_call(void *ctx, struct net_call *net, const char *path, size_t *
 		.traceparent = net_call_traceparent(net),
 		.deadline_ns = net_call_deadline(net),
 	};
+	const struct transport *transport = ctx;
 	int error;
 
 	(void)max_message;
 	if (!joint)
 		return BM_ENOMEM;
 	joint->net = net;
-	error = service_call_open(ctx, path, &peer, &sink, &joint->call);
+	error = service_call_open(transport->service, path, &peer, &sink, &joint->call);
 	if (error)
 		free(joint);
 	else
@@ -86,10 +96,11 @@ static void close_call(void *ctx, void *state)
 	free(joint);
 }
 
-struct net_handler transport_handler(struct service *service)
+struct net_handler transport_handler(struct transport *transport)
 {
 	return (struct net_handler){
-		.ctx = service,
+		.ctx = transport,
+		.connection = note_connection,
 		.open = open_call,
 		.message = take_message,
 		.half_close = half_close,

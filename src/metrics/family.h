@@ -8,6 +8,8 @@
 
 enum metrics_kind {
 	METRICS_COUNTER,
+	METRICS_LEVEL,
+	METRICS_TIME, /* when it last happened, Unix time */
 	METRICS_HISTOGRAM,
 	/* NAME_trials_total, NAME_hits_total, NAME_expected_total, and NAME with its bounds */
 	METRICS_PROPORTION,

@@ -214,6 +214,23 @@ void metrics_add(struct metrics *metrics, enum metrics_id id, const char *const 
 		bump(&shard->cells[cell_of(metrics, id, find_series(metrics, id, labels))], n);
 }
 
+void metrics_move(struct metrics *metrics, enum metrics_id id, const char *const *labels,
+		  int64_t by)
+{
+	/* What one thread adds another may take away: the cells' sum wraps around to the level. */
+	metrics_add(metrics, id, labels, (uint64_t)by);
+}
+
+void metrics_note_time(struct metrics *metrics, enum metrics_id id, const char *const *labels)
+{
+	struct shard *shard = shard_of_thread(metrics);
+
+	if (shard)
+		atomic_store_explicit(
+			&shard->cells[cell_of(metrics, id, find_series(metrics, id, labels))],
+			(uint64_t)clock_wall_ms(), memory_order_relaxed);
+}
+
 void metrics_observe(struct metrics *metrics, enum metrics_id id, const char *const *labels,
 		     int64_t ns)
 {
@@ -251,6 +268,18 @@ static uint64_t read_cell(struct metrics *metrics, size_t cell)
 	for (struct shard *s = atomic_load(&metrics->shards); s; s = s->next)
 		sum += atomic_load_explicit(&s->cells[cell], memory_order_relaxed);
 	return sum;
+}
+
+static uint64_t read_latest(struct metrics *metrics, size_t cell)
+{
+	uint64_t latest = 0;
+
+	for (struct shard *s = atomic_load(&metrics->shards); s; s = s->next) {
+		uint64_t ms = atomic_load_explicit(&s->cells[cell], memory_order_relaxed);
+
+		latest = ms > latest ? ms : latest;
+	}
+	return latest;
 }
 
 static void write_counter(FILE *out, const char *name, const char *labels, uint64_t value)
@@ -311,6 +340,18 @@ static void view_value(struct metrics *metrics, FILE *out, const char *name, con
 	write_counter(out, name, labels, read_cell(metrics, cell));
 }
 
+static void view_level(struct metrics *metrics, FILE *out, const char *name, const char *labels,
+		       size_t cell)
+{
+	fprintf(out, "%s{%s} %lld\n", name, labels, (long long)read_cell(metrics, cell));
+}
+
+static void view_time(struct metrics *metrics, FILE *out, const char *name, const char *labels,
+		      size_t cell)
+{
+	fprintf(out, "%s{%s} %.3f\n", name, labels, (double)read_latest(metrics, cell) / 1000);
+}
+
 static void view_hits(struct metrics *metrics, FILE *out, const char *name, const char *labels,
 		      size_t cell)
 {
@@ -336,6 +377,8 @@ static void view_bounds(struct metrics *metrics, FILE *out, const char *name, co
 /* Those of each kind; the one without suffix is the last. */
 static const struct view views[][4] = {
 	[METRICS_COUNTER] = {{"", "counter", ".", view_value}},
+	[METRICS_LEVEL] = {{"", "gauge", ".", view_level}},
+	[METRICS_TIME] = {{"", "gauge", ".", view_time}},
 	[METRICS_HISTOGRAM] = {{"", "histogram", ".", write_histogram}},
 	[METRICS_PROPORTION] = {{"_trials_total", "counter", ": trials.", view_value},
 				{"_hits_total", "counter", ": hits.", view_hits},

@@ -96,6 +96,14 @@ void conn_refuse(struct net_server *server, int fd)
 	close_socket(server, fd);
 }
 
+static void tell_handler(const struct conn *conn, bool began)
+{
+	const struct net_handler *handler = &conn->loop->server->handler;
+
+	if (handler->connection)
+		handler->connection(handler->ctx, &conn->peer, began);
+}
+
 void conn_close(struct conn *conn)
 {
 	struct net_server *server = conn->loop->server;
@@ -107,10 +115,12 @@ void conn_close(struct conn *conn)
 		event_free(conn->readable);
 	if (conn->writable)
 		event_free(conn->writable);
-	if (conn->session)
+	if (conn->session) {
 		nghttp2_session_del(conn->session);
-	else
+		tell_handler(conn, false);
+	} else {
 		atomic_fetch_sub(&server->handshaking, 1);
+	}
 	if (conn->ssl) {
 		/* Without an answer: the client knows from GOAWAY or does not care. */
 		if (conn->session && !conn->over_ns)
@@ -348,6 +358,7 @@ static bool handshake_done(struct conn *conn)
 	}
 	atomic_fetch_sub(&server->handshaking, 1);
 	atomic_fetch_add(&server->handshakes, 1);
+	tell_handler(conn, true);
 	conn->idle_since_ns = clock_monotonic_ns();
 	if (conn->loop->draining)
 		begin_drain(conn);

@@ -9,10 +9,13 @@ static const char *method_of(const struct service_call *call)
 	return strrchr(call->rpc->path, '/') + 1;
 }
 
-/* The class in the caller's certificate: as many as the operator's CA has made. */
-static const char *class_of(const struct service_call *call, struct policy_endpoint *endpoint)
+/* Site and class in a certificate: as many as the operator's CA has made. */
+static void parse_peer(const char *uri, struct policy_endpoint *out)
 {
-	return policy_endpoint_parse(call->uri, endpoint) ? "unknown" : endpoint->class;
+	if (policy_endpoint_parse(uri, out)) {
+		strcpy(out->site, "unknown");
+		strcpy(out->class, "unknown");
+	}
 }
 
 /*
@@ -50,11 +53,11 @@ void telemetry_response(struct service_call *call, const ProtobufCMessage *respo
 	if (!decision)
 		decision = enum_field(response, "outcome", "ENROL_OUTCOME_");
 	if (decision) {
-		const char *labels[] = {method, decision,
-					reason && strcmp(reason, unset) ? reason : "NONE",
-					class_of(call, &endpoint)};
-
-		metrics_add(metrics, METRICS_DECISIONS, labels, 1);
+		if (!reason || !strcmp(reason, unset))
+			reason = "NONE";
+		parse_peer(call->uri, &endpoint);
+		metrics_add(metrics, METRICS_DECISIONS,
+			    (const char *[]){method, decision, reason, endpoint.class}, 1);
 	}
 	if (band && strcmp(band, unset))
 		metrics_add(metrics, METRICS_SCORE_BANDS, (const char *[]){method, band}, 1);
@@ -88,10 +91,15 @@ void telemetry_end(struct service_call *call, enum grpc_status status, int error
 {
 	struct metrics *metrics = call->service->options.metrics;
 	const char *method = method_of(call), *reason = bm_error_reason(error);
+	const char *name = grpc_status_name(status);
 	struct policy_endpoint endpoint;
-	const char *labels[] = {method, grpc_status_name(status), class_of(call, &endpoint)};
 
-	metrics_add(metrics, METRICS_RPCS, labels, 1);
+	parse_peer(call->uri, &endpoint);
+	metrics_add(metrics, METRICS_RPCS, (const char *[]){method, name, endpoint.class}, 1);
+	metrics_add(metrics, METRICS_ESTATE_CALLS,
+		    (const char *[]){endpoint.site, endpoint.class, name}, 1);
+	metrics_note_time(metrics, METRICS_ESTATE_LAST_CALL,
+			  (const char *[]){endpoint.site, endpoint.class});
 	if (error)
 		metrics_add(metrics, METRICS_ERRORS, &reason, 1);
 	/* A stream lasts as long as its client likes. */

@@ -17,6 +17,10 @@ WORK = '{method="%s",status="%s",class="lane"}'
 
 
 class OpsTest(Served):
+    def setUp(self):
+        super().setUp()
+        self.began = time.time()
+
     def test_counts(self):
         self.lane.enrol("ada-subject", picture(self.ada[0]))
         self.lane.enrol("ada-subject", picture(self.ada[0]))  # again, under the same request id
@@ -39,6 +43,10 @@ class OpsTest(Served):
                 'biomatch_decisions_total{method="Identify",decision="MATCH",reason="NONE",class="lane"}': 1,
                 'biomatch_decisions_total{method="Enrol",decision="CREATED",reason="NONE",class="lane"}': 1,
                 'biomatch_rpc_seconds_count{method="Verify"}': 4,
+                'biomatch_estate_calls_total{site="hall",class="lane",status="OK"}': 6,
+                'biomatch_estate_calls_total{site="hall",class="lane",status="PERMISSION_DENIED"}': 1,
+                'biomatch_estate_connections{site="hall",class="lane"}': 1,
+                'biomatch_estate_connections{site="test",class="admin"}': 1,
                 'biomatch_stage_seconds_count{stage="embed"}': 6,
                 'biomatch_gallery_references{gallery="people"}': 1,
                 'biomatch_gallery_tail_rows{gallery="people"}': 1,
@@ -53,6 +61,10 @@ class OpsTest(Served):
         for stage in ("queue", "decode", "detect", "embed", "scan", "commit"):
             self.assertGreater(found['biomatch_stage_seconds_sum{stage="%s"}' % stage], 0)
         self.assertGreater(found["biomatch_tls_handshakes_total"], 0)
+        last = found['biomatch_estate_last_call_seconds{site="hall",class="lane"}']
+        self.assertTrue(self.began - 1 < last < time.time() + 1, last)
+        self.lane.channel.close()
+        wait_for(lambda: self.daemon.metrics()['biomatch_estate_connections{site="hall",class="lane"}'] == 0, "the lane to leave")
         self.assertGreater(found['biomatch_certificate_expiry_seconds{certificate="server"}'], time.time())
         self.assertGreater(found['biomatch_certificate_expiry_seconds{certificate="client_ca"}'], time.time())
         self.assertIn('model="faceplugin/0.0.1"', next(name for name in found if name.startswith("biomatch_build_info")))
@@ -88,7 +100,7 @@ class OpsTest(Served):
         self.assertEqual(self.daemon.page("/healthz")[0], 200)
         status, body = self.daemon.page("/readyz")
         self.assertEqual((status, json.loads(body)), (200, {"ready": True, "reasons": []}))
-        self.assertEqual(self.daemon.page("/")[0], 404)
+        self.assertEqual(self.daemon.page("/other")[0], 404)
 
     def test_not_ready_without_workers(self):
         program = self.path("worker")

@@ -179,9 +179,13 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 		.request_ms = 2000,
 		.stall_ms = 3000,
 	};
-	server.handler =
-		(struct net_handler){NULL, handler_open,   handler_message, handler_half_close,
-				     NULL, handler_cancel, handler_close};
+	server.handler = (struct net_handler){
+		.open = handler_open,
+		.message = handler_message,
+		.half_close = handler_half_close,
+		.cancel = handler_cancel,
+		.close = handler_close,
+	};
 	server.loops = &loop;
 	server.listen_fd = server.reserve_fd = -1;
 	REQUIRE(!pthread_mutex_init(&server.lock, NULL));

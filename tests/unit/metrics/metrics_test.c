@@ -95,6 +95,62 @@ static void test_histogram(void **state)
 	metrics_close(metrics);
 }
 
+static void *leave(void *metrics)
+{
+	metrics_move(metrics, METRICS_ESTATE_CONNECTIONS, (const char *[]){"hall", "lane"}, -3);
+	return NULL;
+}
+
+/* What one thread adds another takes away. */
+static void test_level(void **state)
+{
+	static const char *const hall[] = {"hall", "lane"};
+	struct metrics *metrics = opened();
+	pthread_t thread;
+	char *text;
+
+	(void)state;
+	metrics_move(metrics, METRICS_ESTATE_CONNECTIONS, hall, 5);
+	assert_int_equal(pthread_create(&thread, NULL, leave, metrics), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	text = written(metrics);
+	assert_line(text, "# TYPE biomatch_estate_connections gauge");
+	assert_line(text, "biomatch_estate_connections{site=\"hall\",class=\"lane\"} 2");
+	free(text);
+	metrics_close(metrics);
+}
+
+static void *note(void *metrics)
+{
+	metrics_note_time(metrics, METRICS_ESTATE_LAST_CALL, (const char *[]){"hall", "lane"});
+	return NULL;
+}
+
+/* The latest of the threads' times is told. */
+static void test_time(void **state)
+{
+	static const char name[] =
+		"biomatch_estate_last_call_seconds{site=\"hall\",class=\"lane\"} ";
+	struct metrics *metrics = opened();
+	int64_t before;
+	pthread_t thread;
+	double told;
+	char *text, *at;
+
+	(void)state;
+	note(metrics);
+	before = clock_wall_ms();
+	assert_int_equal(pthread_create(&thread, NULL, note, metrics), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	text = written(metrics);
+	at = strstr(text, name);
+	assert_non_null(at);
+	told = strtod(at + strlen(name), NULL) * 1000;
+	assert_true(told > (double)before - 0.5 && told < (double)clock_wall_ms() + 0.5);
+	free(text);
+	metrics_close(metrics);
+}
+
 static void test_proportion(void **state)
 {
 	static const char *const hall[] = {"lane", "hall"};
@@ -196,6 +252,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_threads_add_up),
 		cmocka_unit_test(test_histogram),
+		cmocka_unit_test(test_level),
+		cmocka_unit_test(test_time),
 		cmocka_unit_test(test_proportion),
 		cmocka_unit_test(test_labels_are_escaped_and_cut),
 		cmocka_unit_test(test_series_are_bounded),
