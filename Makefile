@@ -117,6 +117,13 @@ $B/obj/%.cpp.o: src/%.cpp | $(GEN)/stamp
 $B/obj/wire/descriptors.c.o: CFLAGS += -Wa,-I$(GEN)
 $B/obj/wire/descriptors.c.o: $(GEN)/descriptor_set.pb
 
+# The live page: its own files, and a library that the set-up command fetches.
+UPLOT := build/uplot
+$(UPLOT)/uPlot.LICENSE:
+	./scripts/setup
+$B/obj/daemon/page.c.o: CFLAGS += -Wa,-Isrc/daemon/page -Wa,-I$(UPLOT)
+$B/obj/daemon/page.c.o: $(wildcard src/daemon/page/*) $(UPLOT)/uPlot.LICENSE
+
 # One archive a module; wire carries the generated messages.
 define module_rule
 $B/lib/lib$1.a: $(call objects,$1) $(if $(filter wire,$1),$(GEN_OBJ))
@@ -189,7 +196,8 @@ unit: tests ## run the unit and loopback tests of this MODE, and replay the fuzz
 e2e: all $(SHIMS) ## run the end-to-end tests against the real daemon
 	tests/run $B e2e
 
-test: setup ## set up, build and run every test
+test: ## set up, build and run every test
+	./scripts/setup tests
 	$(MAKE) --no-print-directory all tests
 	$(MAKE) --no-print-directory lint
 	tests/run $B unit fuzz loopback crash e2e

@@ -1,7 +1,8 @@
 /*
- * The operators' HTTP port: a few pages, rendered anew for each request, for
- * whoever watches the daemon. Plain HTTP without authentication, so it belongs
- * on the loopback interface or a management network.
+ * The operators' HTTP port: a few pages, rendered anew for each request or
+ * fixed, for whoever watches the daemon. Plain HTTP without authentication, so it
+ * belongs on the loopback interface or a management network. Browsers are told to
+ * load nothing from elsewhere and to run no script that is not a page of its own.
  *
  * Thread: one of its own, on which pages are rendered, one at a time.
  * Errors: BM_ENET with the address and the reason in the message, BM_ENOMEM.
@@ -13,6 +14,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "biomatch/bytes.h"
 #include "biomatch/error.h"
 
 struct console;
@@ -20,8 +22,9 @@ struct console;
 struct console_page {
 	const char *path;
 	const char *type; /* Content-Type */
-	/* Writes the body; gives the HTTP status. */
+	/* Writes the body; gives the HTTP status. NULL for a page that never changes. */
 	int (*render)(void *ctx, FILE *out);
+	struct bytes content; /* of such a page */
 };
 
 struct console_options {

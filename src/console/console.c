@@ -20,6 +20,10 @@
 /* For a request to arrive, and for its answer to be taken. */
 #define TIMEOUT_S 10
 
+#define CONTENT_POLICY                                                                             \
+	"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "                \
+	"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
 struct console {
 	struct console_options options;
 	struct event_base *base;
@@ -36,9 +40,13 @@ static int render(const struct console *console, const struct console_page *page
 {
 	char *text = NULL;
 	size_t len = 0;
-	FILE *out = open_memstream(&text, &len);
 	int status = HTTP_INTERNAL;
+	FILE *out;
 
+	if (!page->render)
+		return evbuffer_add(body, page->content.data, page->content.len) ? HTTP_INTERNAL
+										 : HTTP_OK;
+	out = open_memstream(&text, &len);
 	if (!out)
 		return HTTP_INTERNAL;
 	status = page->render(console->options.ctx, out);
@@ -76,6 +84,8 @@ static void answer(struct evhttp_request *request, void *ctx)
 	}
 	evhttp_add_header(headers, "Cache-Control", "no-store");
 	evhttp_add_header(headers, "X-Content-Type-Options", "nosniff");
+	evhttp_add_header(headers, "Content-Security-Policy", CONTENT_POLICY);
+	evhttp_add_header(headers, "Referrer-Policy", "no-referrer");
 	evhttp_send_reply(request, status, NULL, body);
 	evbuffer_free(body);
 }

@@ -1,5 +1,7 @@
 #include "ops.h"
 
+#include <string.h>
+
 #include "biomatch/pulse.h"
 
 void ops_look(const struct ops *ops, struct ops_part parts[OPS_PARTS])
@@ -72,19 +74,24 @@ static int render_health(void *ctx, FILE *out)
 	return 200;
 }
 
+static const struct console_page facts[OPS_FACTS] = {
+	{.path = "/metrics",
+	 .type = "text/plain; version=0.0.4; charset=utf-8",
+	 .render = ops_render_metrics},
+	{.path = "/healthz", .type = "application/json", .render = render_health},
+	{.path = "/readyz", .type = "application/json", .render = render_ready},
+};
+
 int ops_open(struct ops *ops, const char *listen, struct console **out, char message[256])
 {
-	static const struct console_page pages[] = {
-		{"/metrics", "text/plain; version=0.0.4; charset=utf-8", ops_render_metrics},
-		{"/healthz", "application/json", render_health},
-		{"/readyz", "application/json", render_ready},
-	};
 	const struct console_options options = {
 		.listen = listen,
-		.pages = pages,
-		.n_pages = sizeof(pages) / sizeof(pages[0]),
+		.pages = ops->pages,
+		.n_pages = OPS_FACTS + PAGE_FILES,
 		.ctx = ops,
 	};
 
+	memcpy(ops->pages, facts, sizeof(facts));
+	page_list(ops->pages + OPS_FACTS);
 	return console_open(&options, out, message);
 }

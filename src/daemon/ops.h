@@ -1,5 +1,5 @@
 /*
- * The pages of the operators' port: metrics, liveness and readiness.
+ * The pages of the operators' port: metrics, liveness, readiness, the live page.
  *
  * Thread: opened on the main thread, rendered on the console's.
  */
@@ -13,6 +13,10 @@
 #include "biomatch/metrics.h"
 #include "biomatch/net.h"
 #include "biomatch/service.h"
+#include "page.h"
+
+/* Pages that are rendered: metrics, liveness and readiness. */
+#define OPS_FACTS 3
 
 /* The parts that the pages look at; borrowed until the console is closed. */
 struct ops {
@@ -28,6 +32,7 @@ struct ops {
 	/* Set by the main thread: the file there is now was not taken, the one before it is in use.
 	 */
 	atomic_bool policy_refused, certificates_refused;
+	struct console_page pages[OPS_FACTS + PAGE_FILES];
 };
 
 /* The parts whose threads are watched. */

@@ -25,14 +25,17 @@ static int render_busy(void *ctx, FILE *out)
 }
 
 static const struct console_page pages[] = {
-	{"/number", "text/plain", render_number},
-	{"/busy", "text/plain", render_busy},
+	{.path = "/number", .type = "text/plain", .render = render_number},
+	{.path = "/busy", .type = "text/plain", .render = render_busy},
+	{.path = "/fixed",
+	 .type = "text/html",
+	 .content = {.data = (const uint8_t *)"<p>a\0b", .len = 6}},
 };
 
 static struct console *opened(int *number)
 {
 	const struct console_options options = {
-		.listen = "127.0.0.1:0", .pages = pages, .n_pages = 2, .ctx = number};
+		.listen = "127.0.0.1:0", .pages = pages, .n_pages = 3, .ctx = number};
 	struct console *console;
 	char message[256] = "";
 
@@ -80,6 +83,23 @@ static void test_pages(void **state)
 	ask(console, GET("/busy"), text, sizeof(text));
 	assert_ptr_equal(strstr(text, "HTTP/1.1 503 "), text);
 	assert_non_null(strstr(text, "\r\n\r\nbusy\n"));
+	console_close(console);
+}
+
+static void test_fixed_page(void **state)
+{
+	int number = 0;
+	struct console *console = opened(&number);
+	char text[4096];
+
+	(void)state;
+	ask(console, GET("/fixed"), text, sizeof(text));
+	assert_ptr_equal(strstr(text, "HTTP/1.1 200 "), text);
+	assert_non_null(strstr(text, "Content-Type: text/html\r\n"));
+	assert_non_null(strstr(text, "Content-Length: 6\r\n"));
+	assert_non_null(
+		strstr(text, "Content-Security-Policy: default-src 'none'; script-src 'self'"));
+	assert_memory_equal(strstr(text, "\r\n\r\n") + 4, "<p>a\0b", 6);
 	console_close(console);
 }
 
@@ -132,6 +152,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_pages),
+		cmocka_unit_test(test_fixed_page),
 		cmocka_unit_test(test_refuses),
 		cmocka_unit_test(test_addresses),
 	};
