@@ -245,6 +245,7 @@ install: all ## install under DESTDIR and PREFIX; configuration that is there st
 	for f in biomatchd policy; do test -e $(DESTDIR)/etc/biomatchd/$$f.yaml || \
 		install -D -m 644 config/$$f.yaml $(DESTDIR)/etc/biomatchd/$$f.yaml; done
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/biomatch/prometheus config/prometheus/biomatchd.rules.yml
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/biomatch/grafana config/grafana/biomatchd.json
 	install -D -m 644 systemd/biomatchd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/biomatchd.service
 	install -D -m 644 systemd/biomatchd.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/biomatchd.conf
 	install -D -m 644 systemd/biomatchd.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/biomatchd.conf

@@ -1,6 +1,7 @@
 #!/usr/bin/python3 -B
 """The alerts that ship: tested by promtool, explained in the runbook, and taken by a real Prometheus that scrapes a real daemon."""
 import json
+import math
 import os
 import re
 import shutil
@@ -10,11 +11,14 @@ import unittest
 import urllib.parse
 import urllib.request
 
+import grpc
+
 from harness import ROOT, WAIT, run, wait_for
 from served import Served, picture
 
 RULES = os.path.join(ROOT, "config/prometheus/biomatchd.rules.yml")
 TESTS = os.path.join(ROOT, "tests/prometheus/alerts.yml")
+DASHBOARD = os.path.join(ROOT, "config/grafana/biomatchd.json")
 RUNBOOK = os.path.join(ROOT, "docs/runbook.md")
 
 CONFIGURATION = """global: {{scrape_interval: 250ms, evaluation_interval: 250ms, scrape_timeout: 250ms}}
@@ -120,6 +124,31 @@ class PrometheusTest(Served):
         for path in (RULES, RUNBOOK):
             used = set(re.findall(r"\bbiomatch_\w+", text_of(path)))
             self.assertLessEqual(used - told, {"biomatch_crl_next_update_seconds", "biomatch_standby_lag_seconds"}, path)
+
+    def test_dashboard(self):
+        """Each query of the dashboard gives figures of a daemon at work."""
+        with open(DASHBOARD, encoding="utf-8") as file:
+            panels = json.load(file)["panels"]
+        self.assertEqual(len({panel["id"] for panel in panels}), len(panels))
+        queries = {target["expr"] for panel in panels for target in panel.get("targets", [])}
+        self.assertGreater(len(queries), 20)
+        self.assertEqual([panel["title"] for panel in panels if not panel.get("targets") and panel["type"] != "row"], [])
+        prometheus = Prometheus(self, self.daemon.ops_port())
+        self.lane.enrol("stranger", picture(self.strangers[0]))
+        for number in range(2):  # what is first counted between two scrapes has no rate yet
+            self.lane.enrol("ada-%d" % number, picture(self.ada[0]))
+            self.lane.verify("ada-0", picture(self.ada[1]))
+            self.lane.verify("nobody", picture(self.ada[1]))
+            self.lane.identify(picture(self.ada[1]))
+            with self.assertRaises(grpc.RpcError):
+                self.lane.verify("ada-0", picture(self.ada[1]), gallery="arrivals")
+            done = self.daemon.metrics()['biomatch_estate_calls_total{site="hall",class="lane",status="OK"}']
+            wait_for(lambda: prometheus.value('biomatch_estate_calls_total{site="hall",class="lane",status="OK"}') == done,
+                     "the scrape")
+        for query in sorted(queries):
+            with self.subTest(query):
+                found = prometheus.get("query", query=query.replace("$__rate_interval", "1m").replace("$instance", ".*"))["result"]
+                self.assertTrue([entry for entry in found if math.isfinite(float(entry["value"][1]))], found)
 
     def test_alerts(self):
         prometheus = Prometheus(self, self.daemon.ops_port())
