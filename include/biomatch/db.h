@@ -35,6 +35,7 @@ enum db_table {
 	DB_AUDIT,         /* sequence -> entry of the audit log */
 	DB_CHANGES,       /* sequence -> change of the change log */
 	DB_CHANGE_OWNERS, /* owner, sequence -> tag: the changes that go with a subject */
+	DB_EXPIRY, /* time, gallery id, pseudonym, encounter -> nothing: the order of expiry */
 	DB_TABLES
 };
 

@@ -41,6 +41,8 @@
 /* Candidates one search may return. */
 #define GALLERY_MAX_CANDIDATES 256
 #define GALLERY_NEVER          INT64_MAX
+/* How long it is remembered that a subject was there, of whom all has expired and is erased. */
+#define GALLERY_MARK_MS (INT64_C(90) * 24 * 3600 * 1000)
 
 struct gallery_store;
 struct gallery_snapshot;
@@ -129,9 +131,9 @@ struct gallery_crew {
 };
 
 /*
- * Opens or makes the store in a database; one of version 1, which had no change log,
- * becomes one of version 2. keys and pack are borrowed for the store's life. BM_ESTOREVER,
- * BM_ESTORENEW, BM_EKEY when the store was made otherwise.
+ * Opens or makes the store in a database; an older one is brought up to this version. keys and pack
+ * are borrowed for the store's life. BM_ESTOREVER, BM_ESTORENEW, BM_EKEY when the store was made
+ * otherwise.
  */
 int gallery_store_open(struct db *db, const struct keys *keys, const struct pack *pack,
 		       struct gallery_store **out) BM_MUST_CHECK;
@@ -160,7 +162,7 @@ int gallery_rows_to_reencode(struct gallery_snapshot *snapshot, const struct gal
 
 /*
  * Scores a probe against a subject's references that have not expired and gives
- * the best. BM_ENOREFERENCE, BM_EEXPIRED.
+ * the best. BM_ENOREFERENCE; BM_EEXPIRED where all have, erased or not.
  */
 int gallery_verify(struct gallery_snapshot *snapshot, const struct gallery_info *gallery,
 		   const char *subject, const float *probe, size_t dim, int64_t now_ms,
@@ -193,6 +195,7 @@ enum gallery_change_kind {
 	GALLERY_DELETE_ENCOUNTER, /* gallery, subject, encounter.id */
 	GALLERY_DELETE_SUBJECT,   /* gallery, subject */
 	GALLERY_ROTATE,           /* gallery: to the newest generation of the key */
+	GALLERY_EXPIRE,           /* gallery, subject, encounter.id; BM_EINVAL before its time */
 	GALLERY_CHANGE_KINDS
 };
 
@@ -230,6 +233,22 @@ int gallery_apply(struct gallery_store *store, struct db_txn *txn,
  */
 int gallery_follow(struct gallery_store *store, struct db_txn *txn,
 		   const struct changes_entry *entry) BM_MUST_CHECK;
+
+/* An encounter whose time is over; the subject's id is to be wiped. */
+struct gallery_expired {
+	char gallery[GALLERY_NAME_MAX + 1];
+	char subject[GALLERY_SUBJECT_MAX + 1];
+	char encounter[GALLERY_ENCOUNTER_MAX + 1];
+};
+/* Whether gallery_next_expired has anything to do. */
+bool gallery_has_expired(struct gallery_snapshot *snapshot, int64_t now_ms);
+/*
+ * The encounter that has expired first and is still there, for GALLERY_EXPIRE.
+ * Forgets, on the way, subjects of whom nothing is left. BM_ENOREFERENCE for none, and in
+ * a store that follows: there the leader's changes do it.
+ */
+int gallery_next_expired(struct gallery_store *store, struct db_txn *txn, int64_t now_ms,
+			 struct gallery_expired *out) BM_MUST_CHECK;
 
 /*
  * Searches inside the write transaction, for the duplicate check: sees every

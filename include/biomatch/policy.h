@@ -25,6 +25,8 @@
 /* The most attempts that a window may allow, and the longest window. */
 #define POLICY_MAX_ATTEMPTS  1000
 #define POLICY_MAX_WINDOW_MS (UINT64_C(7) * 24 * 3600 * 1000)
+/* The longest time that a purpose may keep what it enrols. */
+#define POLICY_MAX_RETENTION_MS (UINT64_C(36525) * 24 * 3600 * 1000)
 /* The most frames that a purpose may allow in one probe. */
 #define POLICY_MAX_FRAMES 5
 
@@ -81,6 +83,7 @@ struct policy_purpose {
 		unsigned limit;
 		uint64_t window_ms;
 	} attempts;
+	uint64_t retention_ms; /* what it enrols expires so long after capture; 0 for never */
 	bool raw_scores;
 	/* Searches look at sign bits first: faster, a mate missed once in 1e8. */
 	bool fast_search;

@@ -53,6 +53,7 @@ static const char *const table_names[DB_TABLES] = {
 	[DB_AUDIT] = "audit",
 	[DB_CHANGES] = "changes",
 	[DB_CHANGE_OWNERS] = "change_owners",
+	[DB_EXPIRY] = "expiry",
 };
 
 /* Whoever looks at the map, in a transaction or for its figures, is a user of it. */

@@ -178,6 +178,8 @@ static int put(struct gallery_store *store, struct db_txn *txn, struct gallery_r
 	bool is_new = !subject->n;
 	int error = fits(store, record, change);
 
+	if (is_new && subject->forget_ms)
+		expiry_unmark(txn, record->id, subject);
 	if (!error)
 		error = add_encounter(subject, change, outcome);
 	if (!error)
@@ -185,6 +187,8 @@ static int put(struct gallery_store *store, struct db_txn *txn, struct gallery_r
 	if (!error)
 		error = subject_write(store, txn, record->id, subject,
 				      is_new ? change->subject : NULL);
+	if (!error)
+		expiry_add(txn, record->id, subject, &subject->encounters[subject->n - 1]);
 	record->encounters++;
 	record->subjects += is_new;
 	return error;
@@ -196,8 +200,10 @@ static int delete_subject(struct db_txn *txn, struct gallery_record *record,
 	struct record_key key = subject_key(record->id, subject->pseudonym);
 	int error = 0;
 
-	for (uint16_t i = 0; !error && i < subject->n; i++)
+	for (uint16_t i = 0; !error && i < subject->n; i++) {
+		expiry_remove(txn, record->id, subject, &subject->encounters[i]);
 		error = row_remove(txn, record, subject->encounters[i].row);
+	}
 	if (error)
 		return error;
 	db_delete(txn, DB_SUBJECTS, key_bytes(&key));
@@ -223,6 +229,7 @@ static int delete_encounter(struct gallery_store *store, struct db_txn *txn,
 		outcome->encounters = 0;
 		return error;
 	}
+	expiry_remove(txn, record->id, subject, encounter);
 	error = row_remove(txn, record, encounter->row);
 	if (!error)
 		error = changes_erase(txn, key.data, text_bytes(id));
@@ -235,12 +242,29 @@ static int delete_encounter(struct gallery_store *store, struct db_txn *txn,
 	return subject_write(store, txn, record->id, subject, NULL);
 }
 
+/* The same for one whose time is over; of the last one a mark is left. */
+static int expire_encounter(struct gallery_store *store, struct db_txn *txn,
+			    struct gallery_record *record, struct subject *subject,
+			    const struct gallery_change *change, struct gallery_outcome *outcome)
+{
+	struct stored_encounter *encounter = find_encounter(subject, change->encounter.id);
+	int error;
+
+	if (encounter && encounter->expires_ms > change->now_ms)
+		return BM_EINVAL;
+	error = delete_encounter(store, txn, record, subject, change->encounter.id, outcome);
+	if (error || outcome->encounters)
+		return error;
+	subject->forget_ms = change->now_ms + GALLERY_MARK_MS;
+	expiry_mark(txn, record->id, subject);
+	return txn->error;
+}
+
 static int remove_from_subject(struct gallery_store *store, struct db_txn *txn,
 			       struct gallery_record *record, struct subject *subject,
 			       const struct gallery_change *change, struct gallery_outcome *outcome)
 {
-	const char *encounter =
-		change->kind == GALLERY_DELETE_ENCOUNTER ? change->encounter.id : "";
+	const char *encounter = change->kind == GALLERY_DELETE_SUBJECT ? "" : change->encounter.id;
 	const struct logged logged = {.change = change,
 				      .gallery = record,
 				      .pseudonym = subject->pseudonym,
@@ -251,6 +275,8 @@ static int remove_from_subject(struct gallery_store *store, struct db_txn *txn,
 		error = BM_ENOREFERENCE;
 	else if (change->kind == GALLERY_DELETE_SUBJECT)
 		error = delete_subject(txn, record, subject, outcome);
+	else if (change->kind == GALLERY_EXPIRE)
+		error = expire_encounter(store, txn, record, subject, change, outcome);
 	else
 		error = delete_encounter(store, txn, record, subject, encounter, outcome);
 	/* A followed log holds no more of what was erased there than that it was erased. */
@@ -279,6 +305,7 @@ static int find_subject(struct gallery_store *store, struct db_txn *txn,
 	if (error == BM_ENOREFERENCE) {
 		memcpy(subject->pseudonym, pseudonym, sizeof(pseudonym));
 		subject->n = 0;
+		subject->forget_ms = 0;
 		error = 0;
 	}
 	return error;
@@ -338,7 +365,7 @@ static int rotate(struct gallery_store *store, struct db_txn *txn,
 }
 
 /* Changes made here are for the daemon that leads. */
-static int may_change(const struct gallery_store *store, struct db_txn *txn)
+int store_may_change(const struct gallery_store *store, struct db_txn *txn)
 {
 	enum changes_role role = changes_role(txn);
 
@@ -352,7 +379,7 @@ static int may_change(const struct gallery_store *store, struct db_txn *txn)
 int gallery_apply(struct gallery_store *store, struct db_txn *txn,
 		  const struct gallery_change *change, struct gallery_outcome *outcome)
 {
-	int error = change->replica ? 0 : may_change(store, txn);
+	int error = change->replica ? 0 : store_may_change(store, txn);
 
 	if (error)
 		return error;

@@ -9,6 +9,8 @@ struct check {
 	void (*report)(void *ctx, const char *fault);
 	void *ctx;
 	uint64_t faults;
+	bool has_expiry;   /* the store is of a version that has the order */
+	uint64_t expiring; /* encounters that have a place in it */
 };
 
 static void fault(struct check *check, const char *gallery, const char *what)
@@ -29,9 +31,22 @@ static void note_damage(struct check *check, const char *gallery, const char *wh
 	fault(check, gallery, what);
 }
 
+/* Every encounter that expires has its place in the order. */
+static void check_expiry_of(struct check *check, const struct gallery_record *gallery,
+			    const struct subject *subject)
+{
+	for (uint16_t i = 0; check->has_expiry && i < subject->n; i++) {
+		if (subject->encounters[i].expires_ms == GALLERY_NEVER)
+			continue;
+		check->expiring++;
+		if (!expiry_has(check->txn, gallery->id, subject, &subject->encounters[i]))
+			fault(check, gallery->name, "an encounter is not in the order of expiry");
+	}
+}
+
 /* Every encounter's row is there, whole, and the subject's. */
 static void check_subject(struct check *check, const struct gallery_record *gallery,
-			  const uint8_t *pseudonym, uint64_t *encounters)
+			  const uint8_t *pseudonym, uint64_t *subjects, uint64_t *encounters)
 {
 	struct subject subject;
 	struct row row;
@@ -40,7 +55,9 @@ static void check_subject(struct check *check, const struct gallery_record *gall
 		fault(check, gallery->name, "a subject record is damaged");
 		return;
 	}
+	*subjects += subject.n > 0;
 	*encounters += subject.n;
+	check_expiry_of(check, gallery, &subject);
 	for (uint16_t i = 0; i < subject.n; i++) {
 		int error = row_read(check->txn, gallery, subject.encounters[i].row, &row);
 
@@ -66,8 +83,7 @@ static void check_subjects(struct check *check, const struct gallery_record *gal
 	more = db_cursor_seek(&cursor, key_bytes(&key), &found, &value);
 	for (; more && key_in_gallery(found, gallery->id);
 	     more = db_cursor_next(&cursor, &found, &value)) {
-		subjects++;
-		check_subject(check, gallery, found.data + 4, &encounters);
+		check_subject(check, gallery, found.data + 4, &subjects, &encounters);
 	}
 	db_cursor_close(&cursor);
 	if (subjects != gallery->subjects)
@@ -177,10 +193,24 @@ static void check_rows(struct check *check, const struct gallery_record *gallery
 		fault(check, gallery->name, "templates and encounters do not agree");
 }
 
+/* And no other has one. */
+static void check_expiry(struct check *check)
+{
+	uint64_t places = 0, faults = 0;
+
+	if (!check->has_expiry || expiry_check(check->txn, &places, &faults))
+		return;
+	if (faults || places != check->expiring)
+		fault(check, "", "the order of expiry is damaged");
+}
+
 int gallery_check(struct gallery_snapshot *snapshot,
 		  void (*report)(void *ctx, const char *fault_text), void *ctx, uint64_t *faults)
 {
-	struct check check = {.txn = &snapshot->txn, .report = report, .ctx = ctx};
+	struct check check = {.txn = &snapshot->txn,
+			      .report = report,
+			      .ctx = ctx,
+			      .has_expiry = snapshot->store->version >= 3};
 	struct bytes found, value, first = {(const uint8_t *)"a", 1};
 	struct db_cursor cursor;
 	bool more;
@@ -199,6 +229,7 @@ int gallery_check(struct gallery_snapshot *snapshot,
 		check_rows(&check, &gallery);
 	}
 	db_cursor_close(&cursor);
+	check_expiry(&check);
 	*faults = check.faults;
 	return snapshot->txn.error;
 }

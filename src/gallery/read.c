@@ -111,6 +111,8 @@ int gallery_subject(struct gallery_snapshot *snapshot, const struct gallery_info
 	struct subject found;
 	int error = find_subject(snapshot, gallery->id, subject, &found);
 
+	if (!error && !found.n)
+		error = BM_ENOREFERENCE;
 	if (error)
 		return error;
 	out->encounters = arena_alloc(arena, found.n * sizeof(*out->encounters));

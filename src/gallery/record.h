@@ -6,6 +6,7 @@
  *   galleries  name                              -> struct gallery_record
  *   subjects   gallery, pseudonym                -> struct subject_record, sealed id,
  *                                                   struct stored_encounter ...
+ *                                                   or, of one expired, struct subject_mark
  *   tail       gallery, row                      -> VECTOR_OFFSET zero bytes, floats, row_facts
  *   segments   gallery, last row, plane, part    -> see enum plane
  *
@@ -17,9 +18,11 @@
 
 #include "biomatch/gallery.h"
 
-/* 2 has the change log; a store of version 1 is given an empty one when it is opened to be written.
+/*
+ * 2 has the change log, 3 the order of expiry; an older store is given an empty log, and
+ * the order, when it is opened to be written.
  */
-#define STORE_VERSION     2u
+#define STORE_VERSION     3u
 #define STORE_VERSION_OLD 1u
 
 /* In front of vectors, so that in the map they begin on a 64-byte boundary. */
@@ -78,6 +81,15 @@ struct subject_record {
 	/* sealed id, then n stored_encounter */
 };
 
+/*
+ * What is left of a subject whose last encounter was erased because it had expired:
+ * no encounters and no id, so that a verification is told that it was there.
+ */
+struct subject_mark {
+	struct subject_record head;
+	int64_t forget_ms; /* when the mark goes, too */
+};
+
 struct stored_encounter {
 	uint64_t row;
 	int64_t captured_ms, expires_ms, enrolled_ms;
@@ -115,6 +127,7 @@ struct segment_head {
 _Static_assert(sizeof(struct row_facts) == 88, "no padding in stored structs");
 _Static_assert(sizeof(struct stored_encounter) == 192, "no padding in stored structs");
 _Static_assert(sizeof(struct subject_record) == 16, "no padding in stored structs");
+_Static_assert(sizeof(struct subject_mark) == 24, "no padding in stored structs");
 _Static_assert(sizeof(struct segment_head) == 40, "no padding in stored structs");
 
 /* A key in the caller's storage. */

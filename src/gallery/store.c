@@ -12,7 +12,7 @@ static struct bytes store_key(void)
 	return text_bytes(store_key_name);
 }
 
-static int check_store(struct gallery_store *store, struct bytes value, uint32_t *version)
+static int check_store(struct gallery_store *store, struct bytes value)
 {
 	struct store_record record;
 	uint8_t fingerprint[16];
@@ -22,16 +22,13 @@ static int check_store(struct gallery_store *store, struct bytes value, uint32_t
 	memcpy(&record, value.data, sizeof(record));
 	if (record.version > STORE_VERSION || record.version < STORE_VERSION_OLD)
 		return record.version > STORE_VERSION ? BM_ESTORENEW : BM_ESTOREVER;
-	*version = record.version;
+	store->version = record.version;
 	keys_fingerprint(store->keys, 0, fingerprint);
 	return memcmp(fingerprint, record.key_fingerprint, sizeof(fingerprint)) ? BM_EKEY : 0;
 }
 
-/* Commits a store with its empty log. */
-static int begin_log(struct db_txn *txn)
+static int commit(struct db_txn *txn, int error)
 {
-	int error = changes_begin(txn);
-
 	if (!error)
 		return db_commit(txn);
 	db_abort(txn);
@@ -50,10 +47,11 @@ static int make_store(struct gallery_store *store)
 	record.sum = record_sum(&record, sizeof(record));
 	db_put(&txn, DB_META, store_key(),
 	       (struct bytes){(const uint8_t *)&record, sizeof(record)});
-	return begin_log(&txn);
+	store->version = STORE_VERSION;
+	return commit(&txn, changes_begin(&txn));
 }
 
-/* What an older version wrote from here on would be missing in the log, so it must refuse. */
+/* What an older version wrote from here on would be missing in log and order, so it must refuse. */
 static int upgrade_store(struct gallery_store *store)
 {
 	struct store_record record;
@@ -72,9 +70,13 @@ static int upgrade_store(struct gallery_store *store)
 	record.sum = record_sum(&record, sizeof(record));
 	db_put(&txn, DB_META, store_key(),
 	       (struct bytes){(const uint8_t *)&record, sizeof(record)});
-	error = begin_log(&txn);
+	error = changes_exist(&txn) ? 0 : changes_begin(&txn);
 	if (!error)
-		log_notice("store_upgraded", "from=%u to=%u", STORE_VERSION_OLD, STORE_VERSION);
+		error = expiry_build(&txn);
+	error = commit(&txn, error);
+	if (!error)
+		log_notice("store_upgraded", "from=%u to=%u", store->version, STORE_VERSION);
+	store->version = STORE_VERSION;
 	return error;
 }
 
@@ -82,15 +84,14 @@ static int open_store(struct gallery_store *store)
 {
 	struct db_txn txn;
 	struct bytes value;
-	uint32_t version = STORE_VERSION;
 	int error = db_begin_read(store->db, &txn);
 
 	if (error)
 		return error;
 	if (db_get(&txn, DB_META, store_key(), &value)) {
-		error = check_store(store, value, &version);
+		error = check_store(store, value);
 		db_abort(&txn);
-		if (!error && version < STORE_VERSION && !db_is_read_only(store->db))
+		if (!error && store->version < STORE_VERSION && !db_is_read_only(store->db))
 			error = upgrade_store(store);
 		return error;
 	}

@@ -16,6 +16,7 @@ struct gallery_store {
 	const struct keys *keys;
 	const struct pack *pack;
 	uint32_t segment_rows;
+	uint32_t version; /* of the file; an older one that is only read keeps its own */
 	bool following;
 	pthread_mutex_t lock; /* rotations */
 	struct rotation *rotations;
@@ -51,6 +52,8 @@ int record_fits(const struct gallery_store *store, const struct gallery_record *
 /* Writes a gallery's record with a fresh checksum; errors stick to the transaction. */
 void record_write(struct db_txn *txn, struct gallery_record *record);
 
+/* Whether changes may be made here: 0, BM_EFOLLOWER, BM_ESUPERSEDED. */
+int store_may_change(const struct gallery_store *store, struct db_txn *txn) BM_MUST_CHECK;
 /* A number for a new gallery; never given twice. */
 int store_take_gallery_id(struct db_txn *txn, uint32_t *id) BM_MUST_CHECK;
 
@@ -58,9 +61,10 @@ int store_take_gallery_id(struct db_txn *txn, uint32_t *id) BM_MUST_CHECK;
 int subject_pseudonym(const struct gallery_store *store, uint32_t gallery, const char *subject,
 		      uint8_t out[KEYS_PSEUDONYM_LEN]) BM_MUST_CHECK;
 
-/* A subject in memory. */
+/* A subject in memory. One without encounters is a mark: it had some, and they expired. */
 struct subject {
 	uint8_t pseudonym[KEYS_PSEUDONYM_LEN];
+	int64_t forget_ms; /* of a mark, when it goes; 0 for none */
 	uint16_t n;
 	struct stored_encounter encounters[GALLERY_MAX_ENCOUNTERS];
 };
@@ -74,6 +78,23 @@ int subject_name(const struct gallery_store *store, struct db_txn *txn, uint32_t
 /* Writes a subject; name is NULL to keep the sealed id that is there. */
 int subject_write(const struct gallery_store *store, struct db_txn *txn, uint32_t gallery,
 		  const struct subject *subject, const char *name) BM_MUST_CHECK;
+
+void subject_write_mark(struct db_txn *txn, uint32_t gallery, const struct subject *subject);
+
+/* The order of expiry keeps a place for each encounter; errors stick to the transaction. */
+void expiry_add(struct db_txn *txn, uint32_t gallery, const struct subject *subject,
+		const struct stored_encounter *encounter);
+void expiry_remove(struct db_txn *txn, uint32_t gallery, const struct subject *subject,
+		   const struct stored_encounter *encounter);
+bool expiry_has(struct db_txn *txn, uint32_t gallery, const struct subject *subject,
+		const struct stored_encounter *encounter);
+/* Leaves a mark in the place of a subject, until its forget_ms; and takes it away. */
+void expiry_mark(struct db_txn *txn, uint32_t gallery, const struct subject *subject);
+void expiry_unmark(struct db_txn *txn, uint32_t gallery, const struct subject *subject);
+/* Makes the order for a store that has none. */
+int expiry_build(struct db_txn *txn) BM_MUST_CHECK;
+/* Counts the places of encounters; *faults is raised by those that are damaged. */
+int expiry_check(struct db_txn *txn, uint64_t *places, uint64_t *faults) BM_MUST_CHECK;
 
 /* A row found: borrowed from the map. */
 struct row {

@@ -26,6 +26,9 @@ static int find(struct db_txn *txn, uint32_t gallery, const uint8_t *pseudonym, 
 	if (record_check(*value, sizeof(*head)))
 		return BM_ECORRUPT;
 	memcpy(head, value->data, sizeof(*head));
+	if (!head->n)
+		return value->len == sizeof(struct subject_mark) && !head->sealed_len ? 0
+										      : BM_ECORRUPT;
 	if (head->n > GALLERY_MAX_ENCOUNTERS ||
 	    value->len !=
 		    sizeof(*head) + head->sealed_len + head->n * sizeof(struct stored_encounter))
@@ -44,6 +47,10 @@ int subject_read(struct db_txn *txn, uint32_t gallery, const uint8_t *pseudonym,
 		return error;
 	memcpy(out->pseudonym, pseudonym, KEYS_PSEUDONYM_LEN);
 	out->n = head.n;
+	out->forget_ms = 0;
+	if (!head.n)
+		memcpy(&out->forget_ms, value.data + offsetof(struct subject_mark, forget_ms),
+		       sizeof(out->forget_ms));
 	memcpy(out->encounters, value.data + sizeof(head) + head.sealed_len,
 	       head.n * sizeof(out->encounters[0]));
 	return 0;
@@ -98,4 +105,15 @@ int subject_write(const struct gallery_store *store, struct db_txn *txn, uint32_
 	memcpy(record, &head, sizeof(head));
 	db_put(txn, DB_SUBJECTS, key_bytes(&key), (struct bytes){record, (size_t)(p - record)});
 	return txn->error;
+}
+
+void subject_write_mark(struct db_txn *txn, uint32_t gallery, const struct subject *subject)
+{
+	struct record_key key = subject_key(gallery, subject->pseudonym);
+	struct subject_mark mark = {.head = {.version = STORE_VERSION},
+				    .forget_ms = subject->forget_ms};
+
+	mark.head.sum = record_sum(&mark, sizeof(mark));
+	db_put(txn, DB_SUBJECTS, key_bytes(&key),
+	       (struct bytes){(const uint8_t *)&mark, sizeof(mark)});
 }

@@ -195,6 +195,14 @@ static int load_attempts(struct loader *l, const struct yaml_value *map, struct 
 	return error;
 }
 
+static int load_retention(struct loader *l, const struct yaml_value *v, struct policy_purpose *p)
+{
+	if (v->kind != YAML_SCALAR ||
+	    parse_duration_ms(v->text, 1000, POLICY_MAX_RETENTION_MS, &p->retention_ms))
+		return FAIL(l, v, "retention needs a time from 1s to 36525d, as in 180d");
+	return 0;
+}
+
 static int load_raw_scores(struct loader *l, const struct yaml_value *v, struct policy_purpose *p)
 {
 	if (v->kind != YAML_SCALAR || parse_bool(v->text, &p->raw_scores))
@@ -304,6 +312,7 @@ static const struct option {
 	{"max_candidates", load_max_candidates, SEARCHING, BIT(POLICY_IDENTIFY)},
 	{"max_frames", load_max_frames, WITH_SCORES, 0},
 	{"attempts", load_attempts, BIT(POLICY_VERIFY), 0},
+	{"retention", load_retention, BIT(POLICY_ENROL), 0},
 	{"search", load_search, SEARCHING, 0},
 	{"raw_scores", load_raw_scores, WITH_SCORES, 0},
 	{"pad", load_pad, CAPTURING, 0},

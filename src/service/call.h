@@ -112,6 +112,14 @@ struct service_call {
 	int watched_status;
 };
 
+/* The erasure of what has expired: one batch at a time. */
+struct retention {
+	struct writer_job job;
+	bool under_way;  /* under the service's lock */
+	unsigned erased; /* by the batch; the writer's thread */
+	_Atomic int64_t rest_until_ns;
+};
+
 struct service {
 	struct service_options options;
 	struct batch_pool *face, *read, *scan;
@@ -127,6 +135,7 @@ struct service {
 	struct reflection *reflection;
 	struct feeder *feeder; /* of the streams of changes */
 	struct attempts *attempts;
+	struct retention retention;
 };
 
 /* The call whose job it is. */

@@ -11,18 +11,23 @@ struct enrol {
 	struct gallery_encounter encounter;
 };
 
-static int prepare_encounter(struct service_call *call, const Biomatch__V1__Encounter *from,
-			     struct gallery_encounter *to)
+/* What the purpose may keep expires in time, whatever was asked for. */
+static void limit_retention(const struct policy_purpose *purpose, int64_t now,
+			    struct gallery_encounter *encounter)
 {
-	int64_t now = clock_wall_ms();
-	int error;
+	int64_t from = encounter->captured_ms < now ? encounter->captured_ms : now;
+	int64_t latest = from + (int64_t)purpose->retention_ms;
 
-	to->captured_ms = now;
-	to->expires_ms = GALLERY_NEVER;
-	if (!from)
-		return 0;
-	error = call_check_text(call, "encounter.encounter_id", from->encounter_id, 0,
-				GALLERY_ENCOUNTER_MAX);
+	if (purpose->retention_ms && encounter->expires_ms > latest)
+		encounter->expires_ms = latest;
+}
+
+static int read_encounter(struct service_call *call, const Biomatch__V1__Encounter *from,
+			  int64_t now, struct gallery_encounter *to)
+{
+	int error = call_check_text(call, "encounter.encounter_id", from->encounter_id, 0,
+				    GALLERY_ENCOUNTER_MAX);
+
 	if (!error)
 		error = call_check_text(call, "encounter.encounter_type", from->encounter_type, 0,
 					GALLERY_TYPE_MAX);
@@ -34,15 +39,30 @@ static int prepare_encounter(struct service_call *call, const Biomatch__V1__Enco
 	if (!error)
 		error = time_from_wire(call, "encounter.expires_at", from->expires_at,
 				       GALLERY_NEVER, &to->expires_ms);
-	if (!error && to->expires_ms <= now)
-		error = call_fail(call, BM_EINVAL, "encounter.expires_at",
-				  "the encounter would already be expired");
 	if (error)
 		return error;
 	strcpy(to->id, from->encounter_id);
 	strcpy(to->type, from->encounter_type);
 	strcpy(to->site, from->site);
 	return 0;
+}
+
+static int prepare_encounter(struct service_call *call, const Biomatch__V1__Encounter *from,
+			     struct gallery_encounter *to)
+{
+	int64_t now = clock_wall_ms();
+	int error = 0;
+
+	to->captured_ms = now;
+	to->expires_ms = GALLERY_NEVER;
+	if (from)
+		error = read_encounter(call, from, now, to);
+	if (!error)
+		limit_retention(call->purpose, now, to);
+	if (!error && to->expires_ms <= now)
+		error = call_fail(call, BM_EINVAL, "encounter.expires_at",
+				  "the encounter would already be expired");
+	return error;
 }
 
 static int prepare(struct service_call *call)

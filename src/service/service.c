@@ -9,6 +9,7 @@
 #include "changes.h"
 #include "health.h"
 #include "reflection.h"
+#include "retention.h"
 #include "search.h"
 
 static struct service_call *call_of_item(const struct batch_item *item)
@@ -184,6 +185,7 @@ void service_tick(struct service *service)
 {
 	health_notify(service, false);
 	audit_tick(service);
+	retention_tick(service);
 }
 
 void service_stat(struct service *service, struct service_stat *out)
@@ -217,6 +219,7 @@ void service_close(struct service *service)
 	while (service->open)
 		pthread_cond_wait(&service->idle, &service->lock);
 	pthread_mutex_unlock(&service->lock);
+	retention_wait(service);
 	close_pools(service);
 	feeder_close(service->feeder);
 	attempts_close(service->attempts);

@@ -56,33 +56,39 @@ void trail_begin(struct service_call *call, const char *purpose, const char *gal
 		add_text(call, &call->trail->galleries, &call->trail->n_galleries, gallery);
 }
 
-static void pseudonym(struct service_call *call, const struct bytes *parts, size_t n,
-		      ProtobufCBinaryData *out)
-{
-	uint8_t *text = note(call, KEYS_PSEUDONYM_LEN);
-
-	if (!text)
-		return;
-	if (keys_pseudonym(call->service->options.keys, KEYS_AUDIT, parts, n, text))
-		call->trail_error = BM_ENOMEM;
-	*out = (ProtobufCBinaryData){KEYS_PSEUDONYM_LEN, text};
-}
-
 static struct bytes bytes_of_text(const char *text)
 {
 	return (struct bytes){(const uint8_t *)text, strlen(text)};
 }
 
-void trail_subject(struct service_call *call, const char *gallery, const char *subject,
-		   const char *encounter)
+int trail_pseudonym(const struct keys *keys, const char *gallery, const char *subject,
+		    const char *encounter, uint8_t out[KEYS_PSEUDONYM_LEN])
 {
 	struct bytes parts[3] = {bytes_of_text(gallery), bytes_of_text(subject)};
 
-	pseudonym(call, parts, 2, &call->trail->subject);
-	if (!encounter)
+	if (encounter)
+		parts[2] = bytes_of_text(encounter);
+	return keys_pseudonym(keys, KEYS_AUDIT, parts, encounter ? 3 : 2, out);
+}
+
+static void pseudonym(struct service_call *call, const char *gallery, const char *subject,
+		      const char *encounter, ProtobufCBinaryData *out)
+{
+	uint8_t *text = note(call, KEYS_PSEUDONYM_LEN);
+
+	if (!text)
 		return;
-	parts[2] = bytes_of_text(encounter);
-	pseudonym(call, parts, 3, &call->trail->encounter);
+	if (trail_pseudonym(call->service->options.keys, gallery, subject, encounter, text))
+		call->trail_error = BM_ENOMEM;
+	*out = (ProtobufCBinaryData){KEYS_PSEUDONYM_LEN, text};
+}
+
+void trail_subject(struct service_call *call, const char *gallery, const char *subject,
+		   const char *encounter)
+{
+	pseudonym(call, gallery, subject, NULL, &call->trail->subject);
+	if (encounter)
+		pseudonym(call, gallery, subject, encounter, &call->trail->encounter);
 }
 
 void trail_input(struct service_call *call, struct bytes data)
@@ -111,10 +117,8 @@ void trail_score(struct service_call *call, const char *gallery, const char *sub
 	biomatch__v1__audit_score__init(added);
 	added->score = score;
 	if (subject) {
-		const struct bytes parts[2] = {bytes_of_text(gallery), bytes_of_text(subject)};
-
 		added->gallery = (char *)(uintptr_t)gallery;
-		pseudonym(call, parts, 2, &added->subject);
+		pseudonym(call, gallery, subject, NULL, &added->subject);
 	}
 	larger[entry->n_scores++] = added;
 	entry->scores = larger;

@@ -10,6 +10,9 @@
 
 /* Who asked for what; from call_allow. A second call adds its gallery; NULL for none. */
 void trail_begin(struct service_call *call, const char *purpose, const char *gallery);
+/* How entries name a subject, or its encounter where that is not NULL. */
+int trail_pseudonym(const struct keys *keys, const char *gallery, const char *subject,
+		    const char *encounter, uint8_t out[KEYS_PSEUDONYM_LEN]) BM_MUST_CHECK;
 /* The subject, and the encounter where it is not NULL, as pseudonyms. */
 void trail_subject(struct service_call *call, const char *gallery, const char *subject,
 		   const char *encounter);

@@ -181,6 +181,11 @@ class HongKongTest(Place):
         self.arrive("west-kowloon-high-speed-rail", 1, "visitor")
         counter = self.endpoint("west-kowloon-high-speed-rail", "arrival-counter", 2, "arrival")
         self.assertEqual(counter.enrols("family", GROUP, "arrivals", "arrival").reason, common.REASON_SEVERAL_FACES)
+        # The photograph serves one stay.
+        office = self.endpoint(*HEADQUARTERS, "administration")
+        held = office.call(ENROLMENT + "GetSubject", enrolment.GetSubjectRequest(
+            purpose="administration", gallery="arrivals", subject_id="visitor"), enrolment.GetSubjectResponse).encounters[0]
+        self.assertEqual(held.expires_at.seconds - held.captured_at.seconds, 180 * 86400)
         # What a counter enrols it cannot read back, search or remove.
         self.refused(DENIED, "PURPOSE_DENIED", "", counter.identifies, ADA[1], "arrivals")
         self.refused(DENIED, "PURPOSE_DENIED", "", counter.verifies, "visitor", ADA[1], "arrivals")

@@ -49,14 +49,14 @@ static void copy_store(struct pair *p)
 	gallery_store_set_following(p->follower.store, true);
 }
 
-static int change(struct test_store *s, enum gallery_change_kind kind, unsigned n,
-		  const char *encounter)
+static int change_at(struct test_store *s, enum gallery_change_kind kind, unsigned n,
+		     const char *encounter, int64_t expires_ms)
 {
 	struct gallery_change c = {.kind = kind,
 				   .gallery = "g",
 				   .dim = STORE_DIM,
 				   .now_ms = 1000 + n,
-				   .encounter = {.expires_ms = GALLERY_NEVER, .type = "t"}};
+				   .encounter = {.expires_ms = expires_ms, .type = "t"}};
 	struct gallery_outcome outcome;
 	uint64_t seed = n;
 	float v[STORE_DIM];
@@ -68,6 +68,12 @@ static int change(struct test_store *s, enum gallery_change_kind kind, unsigned 
 	c.embedding = v;
 	strcpy(c.encounter.id, encounter);
 	return test_apply(s, &c, &outcome);
+}
+
+static int change(struct test_store *s, enum gallery_change_kind kind, unsigned n,
+		  const char *encounter)
+{
+	return change_at(s, kind, n, encounter, GALLERY_NEVER);
 }
 
 static void put(struct test_store *s, unsigned n, const char *encounter)
@@ -142,7 +148,7 @@ static void catch_up(struct pair *p)
 	test_maintain(&p->follower);
 }
 
-static bool verifies(struct test_store *s, unsigned n, struct gallery_candidate *best)
+static int verify(struct test_store *s, unsigned n, struct gallery_candidate *best)
 {
 	struct gallery_snapshot *snapshot;
 	struct gallery_info info;
@@ -157,7 +163,12 @@ static bool verifies(struct test_store *s, unsigned n, struct gallery_candidate 
 	assert_int_equal(gallery_find(snapshot, "g", &info), 0);
 	error = gallery_verify(snapshot, &info, subject, v, STORE_DIM, 0, best, &compared);
 	gallery_snapshot_close(snapshot);
-	return !error;
+	return error;
+}
+
+static bool verifies(struct test_store *s, unsigned n, struct gallery_candidate *best)
+{
+	return !verify(s, n, best);
 }
 
 /* The same subjects with the same scores, bit for bit. */
@@ -469,6 +480,49 @@ static void test_rotation_is_followed(void **state)
 	close_follower(p);
 }
 
+static int next_expired(struct test_store *s)
+{
+	struct gallery_expired next;
+	struct db_txn txn;
+	int error;
+
+	assert_int_equal(db_begin_write(s->db, &txn), 0);
+	error = gallery_next_expired(s->store, &txn, 5000, &next);
+	db_abort(&txn);
+	return error;
+}
+
+/* Only the leader says when an encounter's time is over; who follows comes to the same, mark
+ * included. */
+static void test_expiry_is_followed(void **state)
+{
+	struct pair *p = *state;
+	struct gallery_candidate best;
+
+	assert_int_equal(change_at(&p->leader, GALLERY_PUT, 1, "a", 900), 0);
+	copy_store(p);
+	assert_int_equal(change_at(&p->leader, GALLERY_PUT, 2, "a", 900), 0);
+	put(&p->leader, 2, "b");
+	catch_up(p);
+	assert_int_equal(next_expired(&p->leader), 0);
+	assert_int_equal(next_expired(&p->follower), BM_ENOREFERENCE);
+	assert_int_equal(change(&p->leader, GALLERY_EXPIRE, 1, "a"), 0);
+	assert_int_equal(change(&p->leader, GALLERY_EXPIRE, 2, "a"), 0);
+	assert_int_equal(erased(&p->leader), 2);
+	assert_int_equal(next_expired(&p->leader), BM_ENOREFERENCE);
+	catch_up(p);
+	assert_same(p);
+	assert_int_equal(erased(&p->follower), 2);
+	assert_int_equal(verify(&p->follower, 1, &best), BM_EEXPIRED);
+	assert_int_equal(verify(&p->follower, 2, &best), 0);
+	assert_int_equal(change_at(&p->leader, GALLERY_PUT, 3, "a", 900), 0);
+	assert_int_equal(change(&p->leader, GALLERY_EXPIRE, 3, "a"), 0);
+	/* The body was erased before it came here: there is nobody to mark. */
+	catch_up(p);
+	assert_same(p);
+	close_follower(p);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, init, deinit)
@@ -478,7 +532,7 @@ int main(void)
 		TEST(test_gap_is_refused),         TEST(test_roles),
 		TEST(test_divergence_is_noticed),  TEST(test_pruned_by_age_and_number),
 		TEST(test_damage_is_found),        TEST(test_older_store_is_upgraded),
-		TEST(test_rotation_is_followed),
+		TEST(test_expiry_is_followed),     TEST(test_rotation_is_followed),
 	};
 #undef TEST
 

@@ -9,8 +9,9 @@
 #include "biomatch/clock.h"
 #include "biomatch/writer.h"
 
-#define VICTIMS 3
-#define OTHERS  150
+#define VICTIMS    3
+#define OTHERS     150
+#define EXPIRES_MS 1000
 /* Of a subject record: what stands before the sealed id (gallery/record.h). */
 #define SEALED_AT   16
 #define TEMPLATE_AT 48
@@ -59,7 +60,8 @@ static void run(struct writer *writer, enum gallery_change_kind kind, const char
 		.change = {.kind = kind,
 			   .gallery = "g",
 			   .dim = STORE_DIM,
-			   .encounter = {.expires_ms = GALLERY_NEVER}}};
+			   .now_ms = EXPIRES_MS,
+			   .encounter = {.id = "e", .expires_ms = EXPIRES_MS}}};
 	uint64_t seed = n + (kind == GALLERY_PUT ? 1u : 0u);
 	sem_t finished;
 
@@ -147,7 +149,7 @@ static unsigned count_traces(const struct test_store *s, const struct traces *tr
 	return found;
 }
 
-static void erase(unsigned others)
+static void erase(enum gallery_change_kind how, unsigned others, unsigned left)
 {
 	struct writer *writer;
 	struct traces traces;
@@ -163,10 +165,10 @@ static void erase(unsigned others)
 		run(writer, GALLERY_PUT, "other", 1000 + i);
 	assert_int_equal(count_traces(&s, &traces), sizeof(traces) / TRACE);
 	for (unsigned i = 0; i < VICTIMS; i++)
-		run(writer, GALLERY_DELETE_SUBJECT, "victim", i);
+		run(writer, how, "victim", i);
 	writer_close(writer);
 	assert_false(db_wants_scrub(s.db));
-	assert_int_equal(count_traces(&s, &traces), 0);
+	assert_int_equal(count_traces(&s, &traces), left);
 	test_check(&s, 0);
 	test_store_deinit(&s);
 }
@@ -174,14 +176,23 @@ static void erase(unsigned others)
 static void test_erased_from_the_tail(void **state)
 {
 	(void)state;
-	erase(0);
-	erase(20);
+	erase(GALLERY_DELETE_SUBJECT, 0, 0);
+	erase(GALLERY_DELETE_SUBJECT, 20, 0);
+	erase(GALLERY_DELETE_ENCOUNTER, 20, 0);
 }
 
 static void test_erased_from_a_segment(void **state)
 {
 	(void)state;
-	erase(OTHERS);
+	erase(GALLERY_DELETE_SUBJECT, OTHERS, 0);
+}
+
+/* What has expired goes like what is deleted, but for the pseudonym: that marks who was there. */
+static void test_erased_when_expired(void **state)
+{
+	(void)state;
+	erase(GALLERY_EXPIRE, 0, VICTIMS);
+	erase(GALLERY_EXPIRE, OTHERS, VICTIMS);
 }
 
 /* The control: a deletion alone leaves what it deleted in the file. */
@@ -222,6 +233,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_erased_from_the_tail),
 		cmocka_unit_test(test_erased_from_a_segment),
+		cmocka_unit_test(test_erased_when_expired),
 		cmocka_unit_test(test_deletion_alone_is_not_enough),
 	};
 
