@@ -14,8 +14,9 @@ import unittest
 import grpc
 import numpy
 
-from harness import BUILD, ROOT, Place, run
+from harness import BUILD, ROOT, Place, run, wait_for
 from messages import admin, analysis, common, enrolment, matching
+from revocable import Revocable
 from served import ADMIN, ANALYSIS, ENROLMENT, GROUP, MATCHING, PEOPLE, Client, dg2, picture, read, refused
 
 PROFILE = os.path.join(ROOT, "config/hongkong.yaml")
@@ -83,7 +84,7 @@ class Endpoint(Client):
             place.cert("endpoint", place.path("pki/ca"), place.path("pki/" + name),
                        "biomatch://hongkong/%s/%s/%s" % (site, kind, number))
         super().__init__(place, place.daemon.port, name)
-        self.name, self.purpose = name, purpose
+        self.name, self.purpose, self.who = name, purpose, (site, kind, number)
 
     def verifies(self, subject, path, gallery):
         return self.verify(subject, picture(read(path)), gallery=gallery, purpose=self.purpose)
@@ -113,7 +114,7 @@ class Endpoint(Client):
             purpose=self.purpose, image=common.Image(data=read(path))), analysis.AnalyseResponse)
 
 
-class HongKongTest(Place):
+class HongKongTest(Revocable, Place):
     refused = refused
 
     def configuration(self, more=""):
@@ -333,6 +334,30 @@ class HongKongTest(Place):
             for purpose in ("administration", "investigation", "driver-enrolment"):
                 self.refused(DENIED, "PURPOSE_DENIED", "", self.endpoint(site, kind, 1, purpose).compares, *ADA)
             self.refused(DENIED, "PURPOSE_UNKNOWN", "purpose", self.endpoint(site, kind, 1, "curiosity").compares, *ADA)
+
+    def test_revoked(self):
+        """An endpoint of any class whose certificate is taken back is out, connected or not; its neighbours stay."""
+        out, stay = ([self.endpoint(site, kind, number, purpose) for kind, (site, purpose, _) in EVERY_CLASS.items()]
+                     for number in (1, 2))
+        for endpoint in out + stay:
+            self.assertFalse(self.is_out(endpoint))
+        for endpoint in out:
+            self.revoke(endpoint.name)
+        self.publish()
+        for endpoint in out:
+            wait_for(lambda gone=endpoint: self.is_out(gone), endpoint.name)
+            again = self.endpoint(*endpoint.who, endpoint.purpose)
+            self.assertTrue(self.is_out(again))
+        for endpoint in stay:
+            self.assertFalse(self.is_out(endpoint))
+
+    def is_out(self, endpoint):
+        """Whether a call gets nowhere; one that gets to its fields is let in, whatever its purpose says."""
+        try:
+            endpoint.call(MATCHING + "Verify", matching.VerifyRequest(purpose=endpoint.purpose), matching.VerifyResponse)
+        except grpc.RpcError as error:
+            return error.code() == grpc.StatusCode.UNAVAILABLE
+        return False
 
     def test_outside_the_estate(self):
         """A certificate of our authority for an endpoint that the operator does not have opens nothing."""

@@ -8,41 +8,14 @@ import unittest
 import grpc
 
 from harness import BUILD, ROOT, run, wait_for
+from revocable import Revocable
 from served import Client, Served, told
 
-CA = """[ca]
-default_ca = ours
-[ours]
-database = {dir}/index
-default_md = sha256
-default_crl_days = {days}
-certificate = {dir}/pki/ca.pem
-private_key = {dir}/pki/ca.key
-"""
 # What the daemon promises, in seconds.
 PROMISED = 60
 
 
-class RevocationTest(Served):
-    def configuration(self, more=""):
-        return super().configuration(more).replace("server:\n", "server:\n  crl: pki/crl.pem\n")
-
-    def openssl(self, *arguments):
-        done = run("openssl", "ca", "-config", self.path("ca.cnf"), *arguments)
-        self.assertEqual(done.returncode, 0, done.stderr)
-
-    def publish(self, *times):
-        """The CA's list as it is now, put in place at once."""
-        self.openssl("-gencrl", "-out", self.path("pki/crl.new"), *times)
-        os.rename(self.path("pki/crl.new"), self.path("pki/crl.pem"))
-
-    def cert(self, *arguments):
-        super().cert(*arguments)
-        if arguments[0] == "ca":
-            self.write("ca.cnf", CA.format(dir=self.dir, days=1))
-            self.write("index", "")
-            self.publish()
-
+class RevocationTest(Revocable, Served):
     def setUp(self):
         super().setUp()
         self.cert("endpoint", self.path("pki/ca"), self.path("pki/stolen"), "biomatch://example/hall/lane/2")
@@ -56,15 +29,12 @@ class RevocationTest(Served):
             return told(error)[0] == "FIELD_MISSING"
         return True
 
-    def revoke(self):
-        self.openssl("-revoke", self.path("pki/stolen.pem"))
-
     def test_revoked_while_connected(self):
         self.assertTrue(self.is_in(self.stolen))
         watch = self.stolen.channel.unary_stream("/grpc.health.v1.Health/Watch", response_deserializer=None,
                                                  request_serializer=lambda m: m)(b"")
         next(watch)
-        self.revoke()
+        self.revoke("stolen")
         began = time.monotonic()
         self.publish()
         with self.assertRaises(grpc.RpcError):  # the open stream ends
@@ -77,7 +47,7 @@ class RevocationTest(Served):
         self.assertEqual(self.daemon.metrics()["biomatch_connections_revoked_total"], 1)
 
     def test_broken_list(self):
-        self.revoke()
+        self.revoke("stolen")
         self.publish()
         wait_for(lambda: not self.is_in(self.stolen), "the revocation")
         with open(self.path("pki/crl.pem"), encoding="utf-8") as file:
@@ -99,14 +69,14 @@ class RevocationTest(Served):
         self.assertTrue(self.is_in(self.lane))
 
     def test_list_out_of_date(self):
-        self.revoke()
+        self.revoke("stolen")
         self.publish("-crl_lastupdate", "20200101000000Z", "-crl_nextupdate", "20200102000000Z")
         wait_for(lambda: not self.is_in(self.stolen), "the revocation")
         self.assertTrue(self.is_in(self.lane))
         self.assertLess(self.daemon.metrics()["biomatch_crl_next_update_seconds"], time.time())
 
     def test_signal_takes_it_too(self):
-        self.revoke()
+        self.revoke("stolen")
         self.publish()
         self.daemon.process.send_signal(signal.SIGHUP)
         wait_for(lambda: not self.is_in(self.stolen), "the revocation")
