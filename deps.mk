@@ -71,6 +71,6 @@ LIBS_standby    := -pthread
 LIBS_service    := -lcrypto -pthread
 LIBS_client     := -lnghttp2 -lssl -lcrypto
 LIBS_daemon     := -lsystemd -levent_core
-LIBS_cli        := -ljansson -lcrypto -pthread
+LIBS_cli        := -ljansson -lncurses -lcrypto -pthread
 LIBS_calibrate  := -lcairo -ljansson -lm -pthread
 LIBS_facemain   := -lseccomp

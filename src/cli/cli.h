@@ -184,6 +184,7 @@ int run_audit_show(struct cli *cli);
 int run_audit_prove(struct cli *cli);
 int run_audit_prune(struct cli *cli);
 int run_health(struct cli *cli);
+int run_top(struct cli *cli);
 int run_version(struct cli *cli);
 
 /* enrol.c, shared with the tree. */

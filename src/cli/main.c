@@ -181,6 +181,8 @@ static const struct command commands[] = {
 	 write_options, run_standby_promote},
 	{"health", "", "Ask whether the service serves", 0, 0, NEEDS_CONNECTION, no_options,
 	 run_health},
+	{"top", "[HOST:PORT]", "Watch a daemon by its operators' port [127.0.0.1:8444]", 0, 1, 0,
+	 no_options, run_top},
 	{"cert ca", "OUT", "Make a CA for tests: OUT.pem and OUT.key", 1, 1, 0, cert_options,
 	 run_cert_ca},
 	{"cert server", "CA OUT NAME...",
