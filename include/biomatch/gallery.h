@@ -210,13 +210,14 @@ struct gallery_change {
 	const float *embedding; /* unit length, dim elements */
 	size_t dim;
 	int64_t now_ms;
+	bool supersede; /* a put deletes the subject's other encounters of its type */
 	const struct gallery_replica *replica; /* gallery_follow's; NULL for a change made here */
 };
 
 /* What a change did. */
 struct gallery_outcome {
-	uint32_t encounters;                       /* deleted, or left after DELETE_ENCOUNTER */
-	struct gallery_info gallery;               /* after CREATE and ROTATE */
+	uint32_t encounters;         /* deleted; left after DELETE_ENCOUNTER; superseded by PUT */
+	struct gallery_info gallery; /* after CREATE and ROTATE */
 	char encounter[GALLERY_ENCOUNTER_MAX + 1]; /* after PUT: the id given or made */
 };
 

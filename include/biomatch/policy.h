@@ -84,6 +84,7 @@ struct policy_purpose {
 		uint64_t window_ms;
 	} attempts;
 	uint64_t retention_ms; /* what it enrols expires so long after capture; 0 for never */
+	bool supersede;        /* what it enrols replaces the subject's others of its type */
 	bool raw_scores;
 	/* Searches look at sign bits first: faster, a mate missed once in 1e8. */
 	bool fast_search;

@@ -285,6 +285,34 @@ static int remove_from_subject(struct gallery_store *store, struct db_txn *txn,
 	return error ? error : change_log(store, txn, &logged);
 }
 
+/* Each former encounter of the new one's type goes as a deletion of its own, so that it is
+ * followed. */
+static int supersede(struct gallery_store *store, struct db_txn *txn, struct gallery_record *record,
+		     struct subject *subject, const struct gallery_change *change,
+		     struct gallery_outcome *outcome)
+{
+	struct gallery_change former = {.kind = GALLERY_DELETE_ENCOUNTER,
+					.gallery = change->gallery,
+					.subject = change->subject,
+					.now_ms = change->now_ms};
+	struct gallery_outcome left;
+	int error = 0;
+
+	outcome->encounters = 0;
+	for (uint16_t i = 0; !error && i + 1 < subject->n;) {
+		const struct stored_encounter *old = &subject->encounters[i];
+
+		if (memcmp(old->type, old[subject->n - 1 - i].type, sizeof(old->type)) != 0) {
+			i++;
+			continue;
+		}
+		text_load(former.encounter.id, old->id, GALLERY_ENCOUNTER_MAX);
+		error = remove_from_subject(store, txn, record, subject, &former, &left);
+		outcome->encounters++;
+	}
+	return error;
+}
+
 /* Whose change it is: found by the id here, by the pseudonym where another store tells. */
 static int find_subject(struct gallery_store *store, struct db_txn *txn,
 			const struct gallery_change *change, uint32_t gallery,
@@ -327,6 +355,8 @@ static int change_subject(struct gallery_store *store, struct db_txn *txn,
 		error = put(store, txn, &record, &subject, change, outcome);
 	else
 		error = remove_from_subject(store, txn, &record, &subject, change, outcome);
+	if (!error && change->supersede)
+		error = supersede(store, txn, &record, &subject, change, outcome);
 	if (!error)
 		record_write(txn, &record);
 	return error ? error : txn->error;

@@ -195,6 +195,13 @@ static int load_attempts(struct loader *l, const struct yaml_value *map, struct 
 	return error;
 }
 
+static int load_supersede(struct loader *l, const struct yaml_value *v, struct policy_purpose *p)
+{
+	if (v->kind != YAML_SCALAR || parse_bool(v->text, &p->supersede))
+		return FAIL(l, v, "supersede needs true or false");
+	return 0;
+}
+
 static int load_retention(struct loader *l, const struct yaml_value *v, struct policy_purpose *p)
 {
 	if (v->kind != YAML_SCALAR ||
@@ -312,6 +319,7 @@ static const struct option {
 	{"max_candidates", load_max_candidates, SEARCHING, BIT(POLICY_IDENTIFY)},
 	{"max_frames", load_max_frames, WITH_SCORES, 0},
 	{"attempts", load_attempts, BIT(POLICY_VERIFY), 0},
+	{"supersede", load_supersede, BIT(POLICY_ENROL), 0},
 	{"retention", load_retention, BIT(POLICY_ENROL), 0},
 	{"search", load_search, SEARCHING, 0},
 	{"raw_scores", load_raw_scores, WITH_SCORES, 0},

@@ -145,6 +145,7 @@ static int put(struct service_call *call, struct db_txn *txn, Biomatch__V1__Enro
 		.embedding = enrol->reference.embedding,
 		.dim = call->service->options.pack->dim,
 		.now_ms = clock_wall_ms(),
+		.supersede = call->purpose->supersede,
 	};
 	int error;
 
@@ -156,6 +157,8 @@ static int put(struct service_call *call, struct db_txn *txn, Biomatch__V1__Enro
 		return call_fail(call, error, NULL, NULL);
 	out->outcome = BIOMATCH__V1__ENROL_OUTCOME__ENROL_OUTCOME_CREATED;
 	out->encounter_id = outcome->encounter;
+	if (change.supersede)
+		out->superseded = call->trail->erased = outcome->encounters;
 	trail_subject(call, request->gallery, request->subject_id, outcome->encounter);
 	trail_outcome(call, "CREATED", 0);
 	return 0;

@@ -187,6 +187,14 @@ class HongKongTest(Revocable, Place):
         held = office.call(ENROLMENT + "GetSubject", enrolment.GetSubjectRequest(
             purpose="administration", gallery="arrivals", subject_id="visitor"), enrolment.GetSubjectResponse).encounters[0]
         self.assertEqual(held.expires_at.seconds - held.captured_at.seconds, 180 * 86400)
+        # The next arrival replaces it, once it is good enough to.
+        again = self.endpoint("lo-wu", "arrival-counter", 1, "arrival")
+        self.assertEqual(again.enrols("visitor", GROUP, "arrivals", "arrival").superseded, 0)
+        self.assertEqual(again.enrols("visitor", ADA[1], "arrivals", "arrival").superseded, 1)
+        left = office.call(ENROLMENT + "GetSubject", enrolment.GetSubjectRequest(
+            purpose="administration", gallery="arrivals", subject_id="visitor"), enrolment.GetSubjectResponse).encounters
+        self.assertEqual(len(left), 1)
+        self.assertNotEqual(left[0].encounter_id, held.encounter_id)
         # What a counter enrols it cannot read back, search or remove.
         self.refused(DENIED, "PURPOSE_DENIED", "", counter.identifies, ADA[1], "arrivals")
         self.refused(DENIED, "PURPOSE_DENIED", "", counter.verifies, "visitor", ADA[1], "arrivals")

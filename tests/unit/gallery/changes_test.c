@@ -523,6 +523,55 @@ static void test_expiry_is_followed(void **state)
 	close_follower(p);
 }
 
+static void supersede(struct test_store *s, const char *type, const char *encounter,
+		      unsigned expected)
+{
+	struct gallery_change c = {.kind = GALLERY_PUT,
+				   .gallery = "g",
+				   .subject = "subject-1",
+				   .dim = STORE_DIM,
+				   .now_ms = 2000,
+				   .supersede = true,
+				   .encounter = {.expires_ms = 900}};
+	struct gallery_outcome outcome;
+	uint64_t seed = 1;
+	float v[STORE_DIM];
+
+	test_vector(&seed, v, STORE_DIM);
+	c.embedding = v;
+	strcpy(c.encounter.id, encounter);
+	strcpy(c.encounter.type, type);
+	assert_int_equal(test_apply(s, &c, &outcome), 0);
+	assert_int_equal(outcome.encounters, expected);
+	test_check(s, 0);
+}
+
+/* What replaces takes all others of its type, none of another's, and does so where it is followed.
+ */
+static void test_superseded(void **state)
+{
+	struct pair *p = *state;
+	struct gallery_candidate best;
+
+	put(&p->leader, 1, "a");
+	put(&p->leader, 2, "a");
+	copy_store(p);
+	put(&p->leader, 1, "b");
+	supersede(&p->leader, "other", "c", 0);
+	supersede(&p->leader, "t", "d", 2);
+	supersede(&p->leader, "t", "e", 1);
+	assert_int_equal(erased(&p->leader), 3);
+	catch_up(p);
+	assert_same(p);
+	assert_int_equal(erased(&p->follower), 3);
+	assert_int_equal(verify(&p->follower, 2, &best), 0);
+	assert_int_equal(change(&p->leader, GALLERY_DELETE_ENCOUNTER, 1, "c"), 0);
+	assert_int_equal(change(&p->leader, GALLERY_DELETE_ENCOUNTER, 1, "d"), BM_ENOENCOUNTER);
+	assert_int_equal(change(&p->leader, GALLERY_DELETE_ENCOUNTER, 1, "e"), 0);
+	assert_int_equal(verify(&p->leader, 1, &best), BM_ENOREFERENCE);
+	close_follower(p);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, init, deinit)
@@ -532,7 +581,8 @@ int main(void)
 		TEST(test_gap_is_refused),         TEST(test_roles),
 		TEST(test_divergence_is_noticed),  TEST(test_pruned_by_age_and_number),
 		TEST(test_damage_is_found),        TEST(test_older_store_is_upgraded),
-		TEST(test_expiry_is_followed),     TEST(test_rotation_is_followed),
+		TEST(test_expiry_is_followed),     TEST(test_superseded),
+		TEST(test_rotation_is_followed),
 	};
 #undef TEST
 
