@@ -51,7 +51,7 @@ struct options {
 	size_t n_args;
 
 	char *request_id, *encounter, *report, *output;
-	struct list types, sites, subjects;
+	struct list types, sites, subjects, images;
 	int64_t captured_s, expires_s, from_s, before_s; /* Unix time; 0 for none */
 	bool refuse_duplicates, ed25519;
 	struct list public_keys;
@@ -112,6 +112,18 @@ struct probe {
 /* BM_EIO, BM_EINVAL (too large), BM_ETEMPLATE, BM_ENOMEM. */
 int probe_read(const char *path, struct probe *out) BM_MUST_CHECK;
 void probe_free(struct probe *probe);
+/* A probe of a file and of the further frames of its capture that the options name. */
+struct capture {
+	Biomatch__V1__Probe message;
+	Biomatch__V1__Frames frames;
+	Biomatch__V1__Frame frame[1 + CLI_MAX_LIST], *list[1 + CLI_MAX_LIST];
+	struct probe probes[1 + CLI_MAX_LIST];
+	size_t n;
+};
+/* Errors as probe_read; nothing is left to free after one. */
+int capture_read(const struct options *options, const char *path,
+		 struct capture *out) BM_MUST_CHECK;
+void capture_free(struct capture *capture);
 /* The request id that the options name, or a random one in room. Gives an exit code. */
 int cli_request_id(const struct cli *cli, char room[REQUEST_ID_LEN + 1], char **out) BM_MUST_CHECK;
 /* The same request and name give the same id, so that a repetition stores nothing twice. */

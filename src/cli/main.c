@@ -27,6 +27,7 @@ enum option_key {
 	KEY_TYPE,
 	KEY_SITE,
 	KEY_SUBJECT,
+	KEY_IMAGE,
 	KEY_CAPTURED,
 	KEY_EXPIRES,
 	KEY_FROM,
@@ -63,7 +64,19 @@ static const struct argp_option purpose_options[] = {
 	{0},
 };
 
+#define IMAGE_OPTION                                                                               \
+	{                                                                                          \
+		"image", KEY_IMAGE, "FILE", 0, "A further frame of the same capture; repeatable",  \
+			0                                                                          \
+	}
+
+static const struct argp_option verify_options[] = {
+	IMAGE_OPTION,
+	{0},
+};
+
 static const struct argp_option identify_options[] = {
+	IMAGE_OPTION,
 	{"max", KEY_MAX, "N", 0, "Candidates wanted at most [the purpose's limit]", 0},
 	{"type", KEY_TYPE, "TYPE", 0, "Only encounters of this type; repeatable", 0},
 	{"site", KEY_SITE, "SITE", 0, "Only encounters at this site; repeatable", 0},
@@ -131,7 +144,7 @@ static const struct command commands[] = {
 	{"enrol", "GALLERY SUBJECT FILE\nGALLERY FOLDER",
 	 "Keep a face, or a folder with a folder of pictures for each subject", 2, 3, NEEDS_BOTH,
 	 enrol_options, run_enrol},
-	{"verify", "GALLERY SUBJECT FILE", "Is this the subject?", 3, 3, NEEDS_BOTH, no_options,
+	{"verify", "GALLERY SUBJECT FILE", "Is this the subject?", 3, 3, NEEDS_BOTH, verify_options,
 	 run_verify},
 	{"compare", "FILE FILE", "Do two pictures show one person?", 2, 2, NEEDS_BOTH, no_options,
 	 run_compare},
@@ -277,6 +290,9 @@ static error_t parse_encounter_option(struct options *o, int key, char *arg,
 		return 0;
 	case KEY_SUBJECT:
 		parse_list(state, arg, &o->subjects);
+		return 0;
+	case KEY_IMAGE:
+		parse_list(state, arg, &o->images);
 		return 0;
 	case KEY_CAPTURED:
 		parse_time(state, arg, &o->captured_s);

@@ -65,17 +65,17 @@ int run_verify(struct cli *cli)
 	Biomatch__V1__VerifyRequest request = BIOMATCH__V1__VERIFY_REQUEST__INIT;
 	const Biomatch__V1__VerifyResponse *response;
 	ProtobufCMessage *reply;
-	struct probe probe;
-	int result = probe_read(cli->options.args[2], &probe);
+	struct capture capture;
+	int result = capture_read(&cli->options, cli->options.args[2], &capture);
 
 	if (result)
 		return cli_fail_file(cli, "read the picture", result);
 	request.purpose = (char *)cli->options.purpose;
 	request.gallery = cli->options.args[0];
 	request.subject_id = cli->options.args[1];
-	request.probe = &probe.message;
+	request.probe = &capture.message;
 	result = cli_call(cli, &verify_method, &request.base, &reply);
-	probe_free(&probe);
+	capture_free(&capture);
 	if (result)
 		return result;
 	response = (const Biomatch__V1__VerifyResponse *)reply;
@@ -174,8 +174,8 @@ int run_identify(struct cli *cli)
 	const Biomatch__V1__IdentifyResponse *response;
 	ProtobufCMessage *reply;
 	struct filter filter;
-	struct probe probe;
-	int result = probe_read(o->args[o->n_args - 1], &probe);
+	struct capture capture;
+	int result = capture_read(o, o->args[o->n_args - 1], &capture);
 
 	if (result)
 		return cli_fail_file(cli, "read the picture", result);
@@ -183,11 +183,11 @@ int run_identify(struct cli *cli)
 	request.purpose = (char *)o->purpose;
 	request.n_galleries = o->n_args - 1;
 	request.galleries = o->args;
-	request.probe = &probe.message;
+	request.probe = &capture.message;
 	request.max_candidates = o->max_candidates;
 	request.filter = &filter.message;
 	result = cli_call(cli, &identify_method, &request.base, &reply);
-	probe_free(&probe);
+	capture_free(&capture);
 	if (result)
 		return result;
 	response = (const Biomatch__V1__IdentifyResponse *)reply;

@@ -57,6 +57,57 @@ void probe_free(struct probe *p)
 	p->data = NULL;
 }
 
+static void add_frame(struct capture *c, const struct probe *probe)
+{
+	Biomatch__V1__Frame *frame = &c->frame[c->n];
+
+	biomatch__v1__frame__init(frame);
+	if (probe->message.kind_case == BIOMATCH__V1__PROBE__KIND_IMAGE) {
+		frame->kind_case = BIOMATCH__V1__FRAME__KIND_IMAGE;
+		frame->image = probe->message.image;
+	} else {
+		frame->kind_case = BIOMATCH__V1__FRAME__KIND_TEMPLATE;
+		frame->template_ = probe->message.template_;
+	}
+	c->list[c->n++] = frame;
+}
+
+int capture_read(const struct options *options, const char *path, struct capture *out)
+{
+	const struct list *more = &options->images;
+	int error = 0;
+
+	out->n = 0;
+	biomatch__v1__frames__init(&out->frames);
+	for (size_t i = 0; !error && i <= more->n; i++) {
+		error = probe_read(i ? more->items[i - 1] : path, &out->probes[i]);
+		if (!error)
+			add_frame(out, &out->probes[i]);
+	}
+	if (error) {
+		capture_free(out);
+		return error;
+	}
+	out->message = out->probes[0].message;
+	if (out->n == 1)
+		return 0;
+	out->frames.n_frames = out->n;
+	out->frames.frames = out->list;
+	out->message.kind_case = BIOMATCH__V1__PROBE__KIND_FRAMES;
+	out->message.frames = &out->frames;
+	return 0;
+}
+
+/* Whoever reports a file that could not be read needs errno. */
+void capture_free(struct capture *c)
+{
+	int saved = errno;
+
+	for (size_t i = 0; i < c->n; i++)
+		probe_free(&c->probes[i]);
+	errno = saved;
+}
+
 static int request_id_random(char out[REQUEST_ID_LEN + 1])
 {
 	uint8_t random[REQUEST_ID_LEN / 2];

@@ -255,12 +255,18 @@ class HongKongTest(Revocable, Place):
                 (0, "arrival-counter", 55, "arrival", "enrol", "arrivals", "visitor", ADA[0]),
                 (0, "echannel-departure", 40, "departure", "verify", "arrivals", "visitor", ADA[1]),
                 (1, "echannel-departure", 40, "departure", "verify", "arrivals", "visitor", STRANGERS[0]),
+                (0, "echannel-departure", 40, "departure", "verify", "arrivals", "visitor", ADA[1], "--image=" + ADA[0]),
                 (3, "echannel-departure", 40, "departure", "verify", "arrivals", "nobody", ADA[1]),
                 (1, "registration-kiosk", 2, "visitor-registration", "identify", "visitors", ADA[0]),
                 (0, "registration-kiosk", 2, "visitor-registration", "enrol", "visitors", "visitor", ADA[0]),
                 (0, "registration-kiosk", 2, "visitor-registration", "identify", "visitors", ADA[1])):
             status, answer = self.third_supplier(*call)
             self.assertEqual(status, expected, (call, answer))
+            if "verify" in call:
+                self.assertEqual(answer["basis"]["attempts"], 2 if "--image" in call[-1] else 1)
+        status, answer = self.third_supplier("echannel-departure", 40, "departure", "verify", "arrivals", "visitor", ADA[1],
+                                             "--image=" + ADA[0], "--image=" + self.path("none.jpg"))
+        self.assertEqual((status, "No such file" in answer["error"]["message"]), (6, True), answer)
         self.enrol_driver()
         status, answer = self.third_supplier("vehicle-echannel", 30, "vehicle-clearance",
                                              "verify", "drivers", "driver", ADA[1])
