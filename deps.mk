@@ -2,12 +2,14 @@
 # DEPS_x names the modules that src/x may include and link; LIBS_x the system
 # libraries that only x may use. `make layers` proves both.
 
-MODULES := base accuracy quality document yaml pack keys conf wire db changes audit score face faceworker batch policy \
+MODULES := base crypto accuracy quality document passive yaml pack keys conf wire db changes audit score face faceworker batch policy \
            net gallery writer client standby service metrics console envelope
 
 DEPS_base       :=
 DEPS_quality    := base
 DEPS_document   := base
+DEPS_passive    := base crypto
+DEPS_crypto     :=
 DEPS_pack       := base yaml
 DEPS_keys       := base
 DEPS_yaml       := base
@@ -26,10 +28,10 @@ DEPS_net        := base
 DEPS_gallery    := base db changes score keys pack
 DEPS_writer     := base db changes gallery keys pack
 DEPS_metrics    := base
-DEPS_envelope   := base
+DEPS_envelope   := base crypto
 DEPS_console    := base
 DEPS_standby    := base client db changes gallery keys wire writer
-DEPS_service    := base wire audit envelope changes score gallery keys pack policy writer batch faceworker face db metrics quality standby client
+DEPS_service    := base passive wire audit envelope changes score gallery keys pack policy writer batch faceworker face db metrics quality standby client
 DEPS_client     := base wire
 
 # Programs: everything below src/<program> links into build/<mode>/<program>.
@@ -38,7 +40,7 @@ DIR_biomatchd      := daemon
 DIR_biomatch       := cli
 DIR_biomatch-face  := facemain
 DIR_biomatch-calibrate := calibrate
-DEPS_daemon        := base yaml conf pack keys db changes gallery writer policy batch faceworker face \
+DEPS_daemon        := base crypto passive yaml conf pack keys db changes gallery writer policy batch faceworker face \
                       service net score wire metrics console audit envelope quality standby client
 DEPS_cli           := base client wire audit envelope
 DEPS_calibrate     := base accuracy pack face faceworker score
@@ -48,6 +50,8 @@ LIBS_base       := -lxxhash -lsystemd -pthread
 LIBS_pack       := -lcrypto -lm
 LIBS_quality    :=
 LIBS_document   :=
+LIBS_passive    := -lcrypto
+LIBS_crypto     := -lcrypto
 LIBS_keys       := -lcrypto
 LIBS_yaml       := -lyaml
 LIBS_conf       :=

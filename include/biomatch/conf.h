@@ -55,6 +55,9 @@ struct conf {
 		char *file;
 	} policy;
 	struct {
+		char *csca, *crl; /* NULL for none */
+	} documents;
+	struct {
 		char *key;
 		uint32_t checkpoint; /* ms */
 	} audit;

@@ -91,6 +91,8 @@ enum grpc_status {
 	X(EMODEL, "TEMPLATE_MODEL", FAILED_PRECONDITION,                                           \
 	  "the template was made by another model; extract it again")                              \
                                                                                                    \
+	X(ECSCA, "CSCA_MISSING", FAILED_PRECONDITION,                                              \
+	  "no country signing certificates are configured; set documents.csca")                    \
 	X(EPEER, "PEER_IDENTITY", UNAUTHENTICATED,                                                 \
 	  "the client certificate names no endpoint of this deployment")                           \
 	X(EPURPOSE, "PURPOSE_UNKNOWN", PERMISSION_DENIED,                                          \

@@ -43,6 +43,7 @@ enum policy_operation {
 	POLICY_ADMIN,  /* galleries */
 	POLICY_AUDIT,  /* the audit log */
 	POLICY_FOLLOW, /* the change log */
+	POLICY_VERIFY_DOCUMENT,
 	POLICY_OPERATIONS
 };
 
@@ -72,7 +73,7 @@ struct policy_purpose {
 	const char *const *galleries; /* "*" for every one */
 	size_t n_galleries;
 	uint32_t operations;   /* 1 << enum policy_operation */
-	double target_fmr;     /* Verify, Compare */
+	double target_fmr;     /* Verify, Compare, VerifyDocument */
 	double refer_fmr;      /* scores between the two are referred; 0 for none */
 	double target_fpir;    /* Identify and the duplicate check, over all references searched */
 	uint64_t gallery_size; /* references that target_fpir was checked for */

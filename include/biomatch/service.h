@@ -25,6 +25,7 @@
 #include "biomatch/keys.h"
 #include "biomatch/metrics.h"
 #include "biomatch/pack.h"
+#include "biomatch/passive.h"
 #include "biomatch/policy.h"
 #include "biomatch/standby.h"
 #include "biomatch/writer.h"
@@ -39,7 +40,8 @@ struct service_options {
 	struct standby *standby; /* the daemon's part: whether it leads */
 	const struct keys *keys;
 	const struct pack *pack;
-	struct policy *policy; /* becomes the service's */
+	struct policy *policy;       /* becomes the service's */
+	struct passive_trust *trust; /* becomes the service's; NULL for none */
 	struct metrics *metrics;
 	struct faceworker_options worker;
 	unsigned face_threads, read_threads, scan_threads;
@@ -81,6 +83,9 @@ void service_close(struct service *service);
 
 /* Takes a new policy for calls opened from here on. */
 void service_set_policy(struct service *service, struct policy *policy);
+
+/* Takes other CSCA certificates and lists for documents checked from here on. */
+void service_set_trust(struct service *service, struct passive_trust *trust);
 
 struct service_stat {
 	struct batch_stat face, read, scan;

@@ -167,6 +167,7 @@ void text_clean(const char *text, char *out, size_t room);
 /* The commands. Each gives an exit code. */
 int run_verify(struct cli *cli);
 int run_compare(struct cli *cli);
+int run_verify_document(struct cli *cli);
 int run_identify(struct cli *cli);
 int run_analyse(struct cli *cli);
 int run_extract(struct cli *cli);

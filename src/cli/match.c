@@ -1,4 +1,4 @@
-/* verify, compare, identify, analyse, extract. */
+/* verify, compare, verify-document, identify, analyse, extract. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +12,9 @@ static const struct method verify_method = {"/biomatch.v1.MatchingService/Verify
 					    &biomatch__v1__verify_response__descriptor, false};
 static const struct method compare_method = {"/biomatch.v1.MatchingService/Compare",
 					     &biomatch__v1__compare_response__descriptor, false};
+static const struct method verify_document_method = {
+	"/biomatch.v1.MatchingService/VerifyDocument",
+	&biomatch__v1__verify_document_response__descriptor, false};
 static const struct method identify_method = {"/biomatch.v1.MatchingService/Identify",
 					      &biomatch__v1__identify_response__descriptor, false};
 static const struct method analyse_method = {"/biomatch.v1.AnalysisService/Analyse",
@@ -129,6 +132,66 @@ int run_compare(struct cli *cli)
 		print_compared(response, cli->elapsed_us);
 	else if (print_json(reply))
 		result = EXIT_LOCAL;
+	return result;
+}
+
+static void print_document(const Biomatch__V1__DocumentVerdict *document)
+{
+	print_fact("document", "%s%s%s",
+		   document->authentic ? "AUTHENTIC"
+				       : enum_text(&biomatch__v1__document_finding__descriptor,
+						   (int)document->finding, "DOCUMENT_FINDING_"),
+		   *document->country ? ", " : "", document->country);
+}
+
+static int print_verified_document(const struct cli *cli, const ProtobufCMessage *reply)
+{
+	const Biomatch__V1__VerifyDocumentResponse *r = (const void *)reply;
+
+	if (!r->document || !r->face)
+		return EXIT_REFER;
+	if (cli->options.json) {
+		if (print_json(reply))
+			return EXIT_LOCAL;
+	} else {
+		print_document(r->document);
+		print_compared(r->face, cli->elapsed_us);
+		print_receipt(r->receipt);
+	}
+	/* Both verdicts must hold. */
+	return r->document->authentic ? decision_exit(r->face->decision) : EXIT_NO;
+}
+
+int run_verify_document(struct cli *cli)
+{
+	Biomatch__V1__VerifyDocumentRequest request = BIOMATCH__V1__VERIFY_DOCUMENT_REQUEST__INIT;
+	char *const *files = cli->options.args;
+	ProtobufCMessage *reply;
+	struct probe probe;
+	int error, result;
+
+	error = file_read(files[0], CLI_MAX_PICTURE, &request.dg2.data, &request.dg2.len);
+	if (error)
+		return cli_fail_file(cli, "read the DG2", error);
+	error = file_read(files[1], CLI_MAX_PICTURE, &request.sod.data, &request.sod.len);
+	if (error) {
+		result = cli_fail_file(cli, "read the SOD", error);
+		goto out;
+	}
+	error = probe_read(files[2], &probe);
+	if (error) {
+		result = cli_fail_file(cli, "read the picture", error);
+		goto out;
+	}
+	request.purpose = (char *)cli->options.purpose;
+	request.probe = &probe.message;
+	result = cli_call(cli, &verify_document_method, &request.base, &reply);
+	probe_free(&probe);
+	if (!result)
+		result = print_verified_document(cli, reply);
+out:
+	free(request.dg2.data);
+	free(request.sod.data);
 	return result;
 }
 

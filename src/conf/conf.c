@@ -79,6 +79,8 @@ static const struct option options[] = {
 	OPTION(match, scanners, COUNT_CPU, "auto", "1", "256"),
 	OPTION(match, kernel, TEXT, "auto", NULL, NULL),
 	OPTION(policy, file, FILE_PATH, "policy.yaml", NULL, NULL),
+	OPTION(documents, csca, FILE_MAYBE, "", NULL, NULL),
+	OPTION(documents, crl, FILE_MAYBE, "", NULL, NULL),
 	OPTION(audit, key, KEY_PATH, "audit.key", NULL, NULL),
 	OPTION(audit, checkpoint, DURATION, "10m", "1s", "1d"),
 	OPTION(follow, leader, TEXT_MAYBE, "", NULL, NULL),

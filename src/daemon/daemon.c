@@ -40,7 +40,8 @@ struct daemon {
 	const struct conf *conf;
 	struct keys *keys;
 	struct pack *pack;
-	struct policy *policy; /* until it is the service's */
+	struct policy *policy;       /* until it is the service's */
+	struct passive_trust *trust; /* until it is the service's; NULL for none */
 	struct db *db;
 	struct gallery_store *store;
 	struct writer *writer;
@@ -52,9 +53,10 @@ struct daemon {
 	struct metrics *metrics;
 	struct ops ops; /* what the console's pages look at */
 	struct console *console;
-	unsigned hanging;   /* parts that hung at the last tick, a bit each */
-	struct stamp crl;   /* of the revocation lists that were read last */
-	unsigned crl_retry; /* ticks until a refused file is tried again; 0 for none */
+	unsigned hanging;          /* parts that hung at the last tick, a bit each */
+	struct stamp crl;          /* of the revocation lists that were read last */
+	unsigned crl_retry;        /* ticks until a refused file is tried again; 0 for none */
+	struct stamp documents[2]; /* of the CSCA certificates and the lists that were read last */
 };
 
 /* Puts what failed in front of the error's own text. */
@@ -86,6 +88,36 @@ static int open_keys(const struct conf *conf, struct keys **out, char message[DA
 
 _Static_assert(KEYS_MASTER_LEN == KEYS_SIGNING_LEN, "one message serves both keys");
 
+static struct stamp stamp_of(const char *path)
+{
+	struct stamp stamp;
+	struct stat st;
+
+	memset(&stamp, 0, sizeof(stamp));
+	if (path && !stat(path, &st)) {
+		stamp.dev = st.st_dev;
+		stamp.ino = st.st_ino;
+		stamp.size = st.st_size;
+		stamp.changed = st.st_ctim;
+	}
+	return stamp;
+}
+
+/* *out is NULL where none is configured. */
+static int open_trust(struct daemon *d, struct passive_trust **out,
+		      char message[DAEMON_MESSAGE_LEN])
+{
+	const struct conf *conf = d->conf;
+
+	*out = NULL;
+	/* Before they are read: a change meanwhile is then seen by the next tick. */
+	d->documents[0] = stamp_of(conf->documents.csca);
+	d->documents[1] = stamp_of(conf->documents.crl);
+	if (!conf->documents.csca)
+		return 0;
+	return passive_open(conf->documents.csca, conf->documents.crl, out, message);
+}
+
 /* What is read and never written, as --check-config reads it too. */
 static int open_inputs(struct daemon *d, bool verify_pack, char message[DAEMON_MESSAGE_LEN])
 {
@@ -102,6 +134,8 @@ static int open_inputs(struct daemon *d, bool verify_pack, char message[DAEMON_M
 		error = pack_open(conf->face.pack, verify_pack, &d->pack, message);
 	if (!error)
 		error = policy_open(conf->policy.file, d->pack, &d->policy, message);
+	if (!error)
+		error = open_trust(d, &d->trust, message);
 	return error;
 }
 
@@ -175,6 +209,7 @@ static int open_service(struct daemon *d, char message[DAEMON_MESSAGE_LEN])
 		.keys = d->keys,
 		.pack = d->pack,
 		.policy = d->policy,
+		.trust = d->trust,
 		.metrics = d->metrics,
 		.worker =
 			{
@@ -198,6 +233,7 @@ static int open_service(struct daemon *d, char message[DAEMON_MESSAGE_LEN])
 	if (error)
 		return fail(message, error, "the face workers did not start");
 	d->policy = NULL;
+	d->trust = NULL;
 	return 0;
 }
 
@@ -220,21 +256,6 @@ static struct net_options net_options_of(const struct conf *conf, const char *li
 		.request_ms = conf->server.request,
 		.stall_ms = conf->server.stall,
 	};
-}
-
-static struct stamp stamp_of(const char *path)
-{
-	struct stamp stamp;
-	struct stat st;
-
-	memset(&stamp, 0, sizeof(stamp));
-	if (path && !stat(path, &st)) {
-		stamp.dev = st.st_dev;
-		stamp.ino = st.st_ino;
-		stamp.size = st.st_size;
-		stamp.changed = st.st_ctim;
-	}
-	return stamp;
 }
 
 static int open_net(struct daemon *d, const char *listen, char message[DAEMON_MESSAGE_LEN])
@@ -293,6 +314,7 @@ static void close_parts(struct daemon *d)
 		gallery_store_close(d->store);
 	if (d->db)
 		db_close(d->db);
+	passive_close(d->trust);
 	if (d->policy)
 		policy_close(d->policy);
 	if (d->pack)
@@ -384,6 +406,31 @@ static void reload_certificates(struct daemon *daemon)
 	atomic_store(&daemon->ops.certificates_refused, error != 0);
 }
 
+static void reload_documents(struct daemon *daemon)
+{
+	char message[DAEMON_MESSAGE_LEN] = "";
+	struct passive_trust *trust;
+	int error = open_trust(daemon, &trust, message);
+
+	if (error) {
+		log_error("documents_refused", "message=%s", message);
+	} else if (trust) {
+		log_notice("documents_taken", NULL);
+		service_set_trust(daemon->service, trust);
+	}
+	atomic_store(&daemon->ops.documents_refused, error != 0);
+}
+
+/* Lists of revoked document signers come from elsewhere, at their own times. */
+static void watch_documents(struct daemon *daemon)
+{
+	const struct stamp now[2] = {stamp_of(daemon->conf->documents.csca),
+				     stamp_of(daemon->conf->documents.crl)};
+
+	if (memcmp(now, daemon->documents, sizeof(now)) != 0)
+		reload_documents(daemon);
+}
+
 /* A revocation must not wait for somebody to send a signal. */
 static void watch_crl(struct daemon *daemon)
 {
@@ -431,6 +478,7 @@ void daemon_reload(struct daemon *daemon, const char *config)
 	reload_map_size(daemon, config);
 	reload_policy(daemon);
 	reload_certificates(daemon);
+	reload_documents(daemon);
 }
 
 /* Whether every part moves; what begins to hang, or moves again, is logged. */
@@ -459,6 +507,7 @@ bool daemon_tick(struct daemon *daemon)
 {
 	service_tick(daemon->service);
 	watch_crl(daemon);
+	watch_documents(daemon);
 	return watch_parts(daemon);
 }
 

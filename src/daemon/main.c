@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "biomatch/clock.h"
+#include "biomatch/crypto.h"
 #include "biomatch/file.h"
 #include "biomatch/log.h"
 #include "daemon.h"
@@ -202,6 +203,7 @@ int main(int argc, char **argv)
 
 	argp_program_version = "biomatchd " BIOMATCH_VERSION;
 	argp_err_exit_status = EX_USAGE;
+	crypto_init();
 	process_harden();
 	argp_parse(&argp, argc, argv, 0, NULL, &a);
 	error = conf_open(a.config, &conf, message);

@@ -31,7 +31,7 @@ struct ops {
 	int64_t started_ms;
 	/* Set by the main thread: the file there is now was not taken, the one before it is in use.
 	 */
-	atomic_bool policy_refused, certificates_refused;
+	atomic_bool policy_refused, certificates_refused, documents_refused;
 	struct console_page pages[OPS_FACTS + PAGE_FILES];
 };
 

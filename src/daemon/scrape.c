@@ -56,6 +56,8 @@ static void write_reloads(const struct ops *ops, FILE *out)
 			     atomic_load(&ops->policy_refused));
 	metrics_write_sample(out, name, (const char *[]){"what", "certificates", NULL},
 			     atomic_load(&ops->certificates_refused));
+	metrics_write_sample(out, name, (const char *[]){"what", "documents", NULL},
+			     atomic_load(&ops->documents_refused));
 }
 
 static void write_parts(const struct ops *ops, FILE *out)

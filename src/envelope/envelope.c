@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <openssl/core_names.h>
-#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/kdf.h>
 #include <openssl/params.h>
@@ -13,6 +12,7 @@
 #include <unistd.h>
 
 #include "biomatch/bytes.h"
+#include "biomatch/crypto.h"
 #include "biomatch/file.h"
 
 #define KEY_LEN   32
@@ -38,17 +38,6 @@ struct stream {
 	uint8_t from[CHUNK + TAG_LEN], to[CHUNK + TAG_LEN];
 };
 
-/* Whether memory was what was missing, by the errors that OpenSSL has noted since. */
-static bool lacked_memory(void)
-{
-	bool lacked = false;
-	unsigned long noted;
-
-	while ((noted = ERR_get_error()))
-		lacked = lacked || ERR_GET_REASON(noted) == ERR_R_MALLOC_FAILURE;
-	return lacked;
-}
-
 static int check_kind(EVP_PKEY **key)
 {
 	bool is_key = *key;
@@ -57,7 +46,7 @@ static int check_kind(EVP_PKEY **key)
 		return 0;
 	EVP_PKEY_free(*key);
 	*key = NULL;
-	return !is_key && lacked_memory() ? BM_ENOMEM : BM_EKEY;
+	return !is_key && crypto_ran_out() ? BM_ENOMEM : BM_EKEY;
 }
 
 static int read_pem(const char *path, bool private, EVP_PKEY **out)
@@ -66,7 +55,7 @@ static int read_pem(const char *path, bool private, EVP_PKEY **out)
 
 	if (!file)
 		return BM_EIO;
-	ERR_clear_error();
+	(void)crypto_ran_out();
 	*out = private ? PEM_read_PrivateKey(file, NULL, NULL, NULL)
 		       : PEM_read_PUBKEY(file, NULL, NULL, NULL);
 	fclose(file);
@@ -77,7 +66,7 @@ static int parse_pem(struct bytes pem, EVP_PKEY **out)
 {
 	BIO *bio;
 
-	ERR_clear_error();
+	(void)crypto_ran_out();
 	bio = BIO_new_mem_buf(pem.data, pem.len > INT32_MAX ? 0 : (int)pem.len);
 	if (!bio)
 		return BM_ENOMEM;

@@ -15,7 +15,7 @@
 
 #define BIT(operation) (1u << (operation))
 /* What each option is for. */
-#define COMPARING   (BIT(POLICY_VERIFY) | BIT(POLICY_COMPARE))
+#define COMPARING   (BIT(POLICY_VERIFY) | BIT(POLICY_COMPARE) | BIT(POLICY_VERIFY_DOCUMENT))
 #define SEARCHING   (BIT(POLICY_IDENTIFY) | BIT(POLICY_ENROL))
 #define WITH_SCORES (COMPARING | SEARCHING)
 #define CAPTURING   (WITH_SCORES | BIT(POLICY_ANALYSE) | BIT(POLICY_EXTRACT))
@@ -125,8 +125,9 @@ static int load_operations(struct loader *l, const struct yaml_value *list,
 
 		if (v->kind != YAML_SCALAR || policy_operation_parse(v->text, &operation))
 			return FAIL(l, v,
-				    "operations may be verify, compare, identify, enrol, read, "
-				    "delete, analyse, extract, admin, audit and follow, not \"%s\"",
+				    "operations may be verify, compare, verify_document, identify, "
+				    "enrol, read, delete, analyse, extract, admin, audit and "
+				    "follow, not \"%s\"",
 				    v->text ? v->text : "");
 		p->operations |= BIT(operation);
 	}

@@ -6,10 +6,12 @@
 #include <string.h>
 
 static const char *const operation_names[POLICY_OPERATIONS] = {
-	[POLICY_VERIFY] = "verify",   [POLICY_COMPARE] = "compare", [POLICY_IDENTIFY] = "identify",
-	[POLICY_ENROL] = "enrol",     [POLICY_READ] = "read",       [POLICY_DELETE] = "delete",
-	[POLICY_ANALYSE] = "analyse", [POLICY_EXTRACT] = "extract", [POLICY_ADMIN] = "admin",
-	[POLICY_AUDIT] = "audit",     [POLICY_FOLLOW] = "follow",
+	[POLICY_VERIFY] = "verify",     [POLICY_COMPARE] = "compare",
+	[POLICY_IDENTIFY] = "identify", [POLICY_ENROL] = "enrol",
+	[POLICY_READ] = "read",         [POLICY_DELETE] = "delete",
+	[POLICY_ANALYSE] = "analyse",   [POLICY_EXTRACT] = "extract",
+	[POLICY_ADMIN] = "admin",       [POLICY_AUDIT] = "audit",
+	[POLICY_FOLLOW] = "follow",     [POLICY_VERIFY_DOCUMENT] = "verify_document",
 };
 
 const char *policy_operation_name(enum policy_operation operation)

@@ -124,9 +124,10 @@ struct service {
 	struct service_options options;
 	struct batch_pool *face, *read, *scan;
 
-	pthread_mutex_t lock; /* policy, open, watchers */
+	pthread_mutex_t lock; /* policy, trust, open, watchers */
 	pthread_cond_t idle;
 	struct policy_ref *policy;
+	struct passive_trust *trust;
 	unsigned open;
 	struct service_call *watchers;
 	bool draining;

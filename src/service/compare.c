@@ -1,13 +1,9 @@
+#include "compare.h"
+
 #include "biomatch/clock.h"
 #include "biomatch/score.h"
-#include "biomatch/v1/matching_service.pb-c.h"
 #include "match.h"
-#include "probe.h"
 #include "trail.h"
-
-struct compare {
-	struct probe probe, reference;
-};
 
 static int prepare(struct service_call *call)
 {
@@ -24,12 +20,16 @@ static int prepare(struct service_call *call)
 	return error;
 }
 
-static int run_probes(struct service_call *call, struct faceworker *worker)
+int compare_run(struct service_call *call, struct faceworker *worker, struct compare *compare)
 {
-	struct compare *compare = call->state;
 	int error = probe_run(call, worker, &compare->probe);
 
 	return error ? error : probe_run(call, worker, &compare->reference);
+}
+
+static int run_probes(struct service_call *call, struct faceworker *worker)
+{
+	return compare_run(call, worker, call->state);
 }
 
 static int compare_embeddings(struct service_call *call, const struct compare *compare,
@@ -55,16 +55,15 @@ static int compare_embeddings(struct service_call *call, const struct compare *c
 	return raw_score(call, how, score, &out->raw);
 }
 
-static int decide(struct service_call *call, struct faceworker *worker)
+int compare_decide(struct service_call *call, struct compare *compare,
+		   Biomatch__V1__CompareResponse **response)
 {
-	struct compare *compare = call->state;
 	Biomatch__V1__CompareResponse *out =
 		call_message(call, &biomatch__v1__compare_response__descriptor);
 	int64_t began = clock_monotonic_ns();
 	struct strictness how;
 	int error;
 
-	(void)worker;
 	if (!out)
 		return BM_ENOMEM;
 	error = strictness_of_comparison(call, &how);
@@ -77,8 +76,19 @@ static int decide(struct service_call *call, struct faceworker *worker)
 	out->probe = probe_report(call, &compare->probe);
 	out->reference = probe_report(call, &compare->reference);
 	out->times = stage_times(call);
-	call->response = &out->base;
+	*response = out;
 	return !out->basis || !out->probe || !out->reference || !out->times ? BM_ENOMEM : 0;
+}
+
+static int decide(struct service_call *call, struct faceworker *worker)
+{
+	Biomatch__V1__CompareResponse *out;
+	int error = compare_decide(call, call->state, &out);
+
+	(void)worker;
+	if (!error)
+		call->response = &out->base;
+	return error;
 }
 
 const struct rpc compare_rpc = {

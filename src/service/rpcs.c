@@ -1,6 +1,6 @@
 #include "call.h"
 
-extern const struct rpc verify_rpc, compare_rpc, identify_rpc;
+extern const struct rpc verify_rpc, compare_rpc, verify_document_rpc, identify_rpc;
 extern const struct rpc enrol_rpc, get_subject_rpc, delete_encounter_rpc, delete_subject_rpc;
 extern const struct rpc analyse_rpc, extract_rpc;
 extern const struct rpc create_gallery_rpc, list_galleries_rpc, get_gallery_rpc, delete_gallery_rpc;
@@ -13,6 +13,7 @@ extern const struct rpc reflection_rpc, reflection_alpha_rpc;
 const struct rpc *const service_rpcs[] = {
 	&verify_rpc,
 	&compare_rpc,
+	&verify_document_rpc,
 	&identify_rpc,
 	&enrol_rpc,
 	&get_subject_rpc,

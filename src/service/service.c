@@ -153,6 +153,7 @@ int service_open(const struct service_options *options, struct service **out)
 	policy->policy = options->policy;
 	atomic_init(&policy->refs, 1);
 	service->policy = policy;
+	service->trust = options->trust;
 	service->checkpoint_due_ns =
 		clock_monotonic_ns() + options->checkpoint_ms * CLOCK_NS_PER_MS;
 	pthread_mutex_init(&service->lock, NULL);
@@ -203,6 +204,17 @@ void service_stat(struct service *service, struct service_stat *out)
 	pthread_mutex_unlock(&service->lock);
 }
 
+void service_set_trust(struct service *service, struct passive_trust *trust)
+{
+	struct passive_trust *old;
+
+	pthread_mutex_lock(&service->lock);
+	old = service->trust;
+	service->trust = trust;
+	pthread_mutex_unlock(&service->lock);
+	passive_close(old);
+}
+
 void service_drain(struct service *service)
 {
 	pthread_mutex_lock(&service->lock);
@@ -224,6 +236,7 @@ void service_close(struct service *service)
 	feeder_close(service->feeder);
 	attempts_close(service->attempts);
 	reflection_close(service->reflection);
+	passive_close(service->trust);
 	policy_close(service->policy->policy);
 	free(service->policy);
 	pthread_cond_destroy(&service->idle);

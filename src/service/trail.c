@@ -139,6 +139,11 @@ void trail_liveness(struct service_call *call, float score, float threshold)
 	call->trail->liveness = added;
 }
 
+void trail_document(struct service_call *call, const char *verdict)
+{
+	call->trail->document = (char *)(uintptr_t)verdict;
+}
+
 void trail_outcome(struct service_call *call, const char *outcome, int reason)
 {
 	call->trail->outcome = (char *)(uintptr_t)outcome;

@@ -22,6 +22,8 @@ void trail_input(struct service_call *call, struct bytes data);
 void trail_score(struct service_call *call, const char *gallery, const char *subject, float score);
 /* How live the picture looked that the decision rests on; of several frames the least. */
 void trail_liveness(struct service_call *call, float score, float threshold);
+/* What was found of a document, a static string. */
+void trail_document(struct service_call *call, const char *verdict);
 /* What came of it, a static string, and why: 0 or BM_E*. The last one holds. */
 void trail_outcome(struct service_call *call, const char *outcome, int reason);
 

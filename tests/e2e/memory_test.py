@@ -19,7 +19,8 @@ import grpc
 
 from harness import BUILD, ROOT, run, wait_for
 from messages import admin, analysis, common, enrolment, health, matching
-from served import ADMIN, ANALYSIS, ENROLMENT, MATCHING, Client, Served, picture, read, told
+from passport_test import Country
+from served import ADMIN, ANALYSIS, ENROLMENT, MATCHING, POLICY, Client, Served, dg2, picture, read, told
 
 SHARE = int(os.environ.get("MEMORY_SHARE", "60"))
 # What may be said of a call that found no memory: never a decision, or that something is not there or not allowed.
@@ -126,8 +127,20 @@ class StartTest(MemoryTest):
 class CallsTest(MemoryTest):
     """Each call is made while something fails, and again while nothing does."""
 
+    policy = POLICY.replace("operations: [verify,", "operations: [verify, verify_document,")
+
+    def configuration(self, more=""):
+        return super().configuration(more) + "documents:\n  csca: country/csca.pem\n"
+
+    def start(self, **options):
+        if not os.path.exists(self.path("country")):
+            self.country = Country(self.path("country"))
+        return super().start(**options)
+
     def setUp(self):
         super().setUp()
+        self.chip = dg2(self.ada[1])
+        self.sod = self.country.sign(self.chip)
         self.template = common.Probe(template=self.lane.extract(self.ada[0]))
         self.lane.enrol("ada", self.template)
         self.cert("endpoint", self.path("pki/ca"), self.path("pki/second"), "biomatch://example/test/admin/2")
@@ -145,6 +158,12 @@ class CallsTest(MemoryTest):
         self.assertEqual(client.call(MATCHING + "Compare", matching.CompareRequest(
             purpose="gate", probe=self.template, reference=self.template), matching.CompareResponse).decision,
             common.DECISION_MATCH)
+
+    def verify_document(self, client, _):
+        answer = client.call(MATCHING + "VerifyDocument", matching.VerifyDocumentRequest(
+            purpose="gate", probe=self.template, dg2=self.chip, sod=self.sod), matching.VerifyDocumentResponse)
+        self.assertTrue(answer.document.authentic, answer.document)
+        self.assertEqual(answer.face.decision, common.DECISION_MATCH)
 
     def identify(self, client, _):
         self.assertEqual([c.subject_id for c in client.identify(self.template).candidates], ["ada"])
@@ -229,7 +248,7 @@ class CallsTest(MemoryTest):
     def steps(self):
         """In the order in which they follow from one another, with who asks."""
         for ask in (self.health, self.verify(self.template), self.compare, self.identify, self.verify(picture(self.ada[1])),
-                    self.extract, self.analyse, self.enrol("one"), self.encounters("s%d", ["one"]), self.enrol("two"),
+                    self.verify_document, self.extract, self.analyse, self.enrol("one"), self.encounters("s%d", ["one"]), self.enrol("two"),
                     self.less, self.encounters("s%d", ["two"]), self.gone):
             yield "lane", ask
         for ask in (self.gallery("Create"), self.gallery("Get"), self.galleries(1), self.gallery("Delete"),

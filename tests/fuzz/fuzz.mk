@@ -15,6 +15,7 @@ FUZZ_messages     := service
 FUZZ_png          := face
 FUZZ_policy       := policy
 FUZZ_report       := faceworker
+FUZZ_sod          := passive
 FUZZ_text         := policy
 
 FUZZ_SECONDS ?= 60
