@@ -21,7 +21,8 @@ static const struct estate_group *find_group(const struct policy *policy, const 
 static int load_group(struct policy *policy, const struct yaml_value *map,
 		      struct estate_group *group, char *message)
 {
-	for (const struct yaml_value *v = map->first; v; v = v->next) {
+	for (const struct yaml_value *v = map->kind == YAML_MAP ? map->first : NULL; v;
+	     v = v->next) {
 		bool is_site = !strcmp(v->key, "site"), is_class = !strcmp(v->key, "class");
 
 		if (v->kind == YAML_SCALAR && (is_site || is_class) &&

@@ -427,6 +427,7 @@ static const struct {
 	{12, "no such number", HEAD GATE "estate:\n  - {site: a, class: lane, number: 1}\n"},
 	{12, "needs site, class and count", HEAD GATE "estate:\n  - {site: a, class: lane}\n"},
 	{12, "needs site, class and count", HEAD GATE "estate:\n  - pier\n"},
+	{12, "needs site, class and count", HEAD GATE "estate:\n  - [pier]\n"},
 	{15, "lists lane at pier twice",
 	 HEAD GATE ESTATE "  - {site: pier, class: lane, count: 2}\n"},
 	{1, "class counter, of which", HEAD GATE "estate:\n  - {site: a, class: lane, count: 1}\n"},
