@@ -69,7 +69,7 @@ GOOGLE   := google/protobuf/any.proto google/protobuf/timestamp.proto google/pro
 GEN_C    := $(patsubst %.proto,$(GEN)/%.pb-c.c,$(PROTOS) $(GOOGLE))
 GEN_OBJ  := $(patsubst $(GEN)/%.c,$B/obj/gen/%.o,$(GEN_C))
 
-.PHONY: all help setup demo test test-crash test-memory test-search unit e2e lint layers format clean install check-format \
+.PHONY: all help analyse setup demo test test-crash test-memory test-search unit e2e lint layers format clean install check-format \
         bench bench-serve bench-writer bench-fleet soak accuracy
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -227,6 +227,16 @@ layers: $(foreach m,$(MODULES),$B/layers/$m.so) ## prove that no module reaches 
 
 check-format:
 	@git ls-files '*.c' '*.h' '*.cpp' | xargs clang-format --dry-run -Werror
+
+$B/analyse/%.c.ok: src/%.c .clang-tidy $(wildcard include/biomatch/*.h) | $(GEN)/stamp
+	@mkdir -p $(@D)
+	@echo '  TIDY    $<'
+	$(Q)clang-tidy --quiet $< -- -std=gnu11 $(CPPFLAGS) $(filter -m%,$(CFLAGS_$(notdir $*))) 2>$@.log || { cat $@.log; false; }
+	@touch $@
+
+analyse: $(patsubst src/%,$B/analyse/%.ok,$(wildcard src/*/*.c)) ## static analysis by clang-tidy and cppcheck
+	cppcheck -j$(shell nproc) --quiet --error-exitcode=1 --enable=warning,portability,performance \
+		--std=c11 -D_GNU_SOURCE -Iinclude --suppressions-list=.cppcheck src
 
 lint: layers check-format ## layer, format, length and proto checks
 	tests/lint/lengths

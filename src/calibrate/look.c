@@ -73,8 +73,8 @@ static void *work(void *arg)
 	size_t at;
 
 	if (error)
-		error = complain(error, "%s does not start: %s", crew->options.program,
-				 bm_error_reason(error));
+		(void)complain(error, "%s does not start: %s", crew->options.program,
+			       bm_error_reason(error));
 	while (!error && !crew->error &&
 	       (at = atomic_fetch_add(&crew->next, 1)) < crew->pictures->n)
 		error = look(crew, worker, at, report);

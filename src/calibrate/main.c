@@ -170,8 +170,9 @@ static int cut_manifest(const char *path, uint8_t **text, size_t *len)
 		if (strchr(" #\n", at[1]))
 			continue;
 		free(*text);
-		return complain(BM_EINVAL, "%s: move the calibration behind all other sections",
-				path);
+		(void)complain(BM_EINVAL, "%s: move the calibration behind all other sections",
+			       path);
+		return BM_EINVAL;
 	}
 	return 0;
 }

@@ -133,7 +133,7 @@ int pad_report(const struct pack *pack, const struct look_how *how, const char *
 	size_t n = 0;
 	int error = species ? 0 : BM_ENOMEM;
 
-	if (!pack->liveness.file)
+	if (!error && !pack->liveness.file)
 		error = complain(BM_EINVAL, "%s has no model of liveness", pack->model);
 	if (!error)
 		error = look_at_directory(bona_fide, pack, how, &live);

@@ -64,8 +64,11 @@ static int enrol_file(struct cli *cli)
 		e.encounter.encounter_id = o->encounter;
 	result = o->request_id ? 0 : request_id_of(&e.message.base, "", e.request_id);
 	e.message.request_id = o->request_id ? o->request_id : e.request_id;
-	result = result ? cli_fail_file(cli, "pack the request", result)
-			: cli_call(cli, &enrol_method, &e.message.base, &reply);
+	if (result) {
+		probe_free(&probe);
+		return cli_fail_file(cli, "pack the request", result);
+	}
+	result = cli_call(cli, &enrol_method, &e.message.base, &reply);
 	probe_free(&probe);
 	if (result)
 		return result;

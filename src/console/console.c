@@ -112,6 +112,7 @@ static int listen_at(struct console *console, char message[256])
 	if (getsockname(evhttp_bound_socket_get_fd(bound), (struct sockaddr *)&at, &len))
 		return fail(console, message, strerror(errno));
 	console->port =
+		/* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): getsockname() wrote it. */
 		ntohs(at.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)(void *)&at)->sin6_port
 					       : ((struct sockaddr_in *)(void *)&at)->sin_port);
 	return 0;

@@ -34,17 +34,21 @@ static int take_length(struct bytes *in, size_t *len)
 	unsigned first, byte;
 	int error = take_byte(in, &first);
 
-	*len = first;
-	if (error || !(first & MORE))
+	if (error)
 		return error;
+	*len = first;
+	if (!(first & MORE))
+		return 0;
 	first &= ~MORE;
 	if (!first || first > LENGTH_BYTES)
 		return BM_EDG2;
-	for (*len = 0; !error && first; first--) {
+	for (*len = 0; first; first--) {
 		error = take_byte(in, &byte);
+		if (error)
+			return error;
 		*len = *len << 8 | byte;
 	}
-	return error;
+	return 0;
 }
 
 int tlv_take(struct bytes *in, unsigned *tag, struct bytes *value)

@@ -96,6 +96,7 @@ static int sample(const opj_image_t *picture, unsigned component, uint32_t x, ui
 
 static uint8_t clamp(double v)
 {
+	/* NOLINTNEXTLINE(bugprone-incorrect-roundings): it is not negative here. */
 	return v < 0 ? 0 : v > 255 ? 255 : (uint8_t)(v + 0.5);
 }
 

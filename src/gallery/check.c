@@ -130,10 +130,11 @@ static void encode_rows(struct check *check, const struct gallery_record *galler
 {
 	for (uint32_t at = 0; at < segment->head.rows; at++) {
 		const float *part = segment_part(check->txn, gallery, segment, at / PART_ROWS);
-		const float *floats = part + (size_t)(at % PART_ROWS) * gallery->dim;
+		const float *floats;
 
 		if (!part)
 			return;
+		floats = part + (size_t)(at % PART_ROWS) * gallery->dim;
 		if (at && segment->facts[at].row <= segment->facts[at - 1].row)
 			fault(check, gallery->name, "the rows of a segment are out of order");
 		if (segment->live[at / 64] >> (at % 64) & 1)

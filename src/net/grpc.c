@@ -1,5 +1,6 @@
 #include "grpc.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -125,6 +126,7 @@ static int reader_grow(struct grpc_reader *reader)
 
 	if (room > reader->len)
 		room = reader->len ? reader->len : 1;
+	assert(room > reader->filled);
 	data = malloc(room);
 	if (!data)
 		return BM_ENOMEM;
@@ -144,6 +146,7 @@ static size_t take(struct bytes *in, uint8_t *to, size_t want)
 
 	if (!n)
 		return 0;
+	assert(to);
 	memcpy(to, in->data, n);
 	in->data += n;
 	in->len -= n;

@@ -24,7 +24,7 @@ struct field {
 	bool optional;
 };
 
-#define FIELDS(table) table, sizeof(table) / sizeof(table[0])
+#define FIELDS(table) (table), sizeof(table) / sizeof((table)[0])
 
 static const struct yaml_value *find_key(const struct yaml_value *map, const char *key)
 {

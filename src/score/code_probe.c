@@ -113,6 +113,7 @@ static void make_nibbles(struct code_probe *probe, const float *q, int *value)
 	size_t half = probe->dim / 2;
 	double largest = 0;
 
+	assert(half);
 	for (size_t i = 0; i < probe->dim; i++)
 		largest = fmax(largest, fabs((double)q[i]));
 	memset(probe->halves, 0, sizeof(probe->halves));
