@@ -152,7 +152,7 @@ static bool first_due(struct db_txn *txn, int64_t now_ms, struct due *out, int *
 	struct db_cursor cursor;
 	bool any;
 
-	out->expires_ms = GALLERY_NEVER;
+	*out = (struct due){.expires_ms = GALLERY_NEVER};
 	db_cursor_open(txn, DB_EXPIRY, &cursor);
 	any = db_cursor_seek(&cursor, first, &found, &value);
 	*error = any ? parse_place(found, out) : txn->error;
