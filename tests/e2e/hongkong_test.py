@@ -14,6 +14,7 @@ import unittest
 import grpc
 import numpy
 
+from country import Country
 from harness import BUILD, ROOT, Place, run, wait_for
 from messages import admin, analysis, common, enrolment, matching
 from revocable import Revocable
@@ -99,6 +100,10 @@ class Endpoint(Client):
         return self.call(MATCHING + "Compare", matching.CompareRequest(
             purpose=self.purpose, probe=picture(read(live)), reference=picture(reference)), matching.CompareResponse)
 
+    def reads_passport(self, live, chip, sod):
+        return self.call(MATCHING + "VerifyDocument", matching.VerifyDocumentRequest(
+            purpose=self.purpose, probe=picture(read(live)), dg2=chip, sod=sod), matching.VerifyDocumentResponse)
+
     def identifies(self, path, gallery):
         return self.call(MATCHING + "Identify", matching.IdentifyRequest(
             purpose=self.purpose, galleries=[gallery], probe=picture(read(path))), matching.IdentifyResponse)
@@ -118,10 +123,11 @@ class HongKongTest(Revocable, Place):
     refused = refused
 
     def configuration(self, more=""):
-        return super().configuration(more).replace("64MiB", "1GiB")
+        return super().configuration(more).replace("64MiB", "1GiB") + "documents:\n  csca: country/csca.pem\n"
 
     def setUp(self):
         super().setUp()
+        self.country = Country(self.path("country"))
         shutil.copy(PROFILE, self.path("policy.yaml"))
         self.daemon = self.start()
         office = self.endpoint(*HEADQUARTERS, "administration")
@@ -181,6 +187,14 @@ class HongKongTest(Revocable, Place):
     def test_1b_arrival(self):
         self.arrive("west-kowloon-high-speed-rail", 1, "visitor")
         counter = self.endpoint("west-kowloon-high-speed-rail", "arrival-counter", 2, "arrival")
+        # The passport: its owner, another's hands, and another's picture under its signature.
+        chip, forged = dg2(read(ADA[1])), dg2(read(STRANGERS[0]))
+        sod = self.country.sign(chip)
+        for live, group, authentic, decision in (
+                (ADA[0], chip, True, common.DECISION_MATCH), (STRANGERS[0], chip, True, common.DECISION_NO_MATCH),
+                (STRANGERS[0], forged, False, common.DECISION_MATCH)):
+            answer = counter.reads_passport(live, group, sod)
+            self.assertEqual((answer.document.authentic, answer.face.decision), (authentic, decision))
         self.assertEqual(counter.enrols("family", GROUP, "arrivals", "arrival").reason, common.REASON_SEVERAL_FACES)
         # The photograph serves one stay.
         office = self.endpoint(*HEADQUARTERS, "administration")

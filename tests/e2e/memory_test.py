@@ -17,9 +17,9 @@ import unittest
 
 import grpc
 
+from country import Country
 from harness import BUILD, ROOT, run, wait_for
 from messages import admin, analysis, common, enrolment, health, matching
-from passport_test import Country
 from served import ADMIN, ANALYSIS, ENROLMENT, MATCHING, POLICY, Client, Served, dg2, picture, read, told
 
 SHARE = int(os.environ.get("MEMORY_SHARE", "60"))
