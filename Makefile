@@ -260,6 +260,7 @@ install: all ## install under DESTDIR and PREFIX; configuration that is there st
 	install -D -m 644 systemd/biomatchd.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/biomatchd.conf
 	install -D -m 644 systemd/biomatchd.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/biomatchd.conf
 	sed -i 's|/usr/local|$(PREFIX)|' $(DESTDIR)$(PREFIX)/lib/systemd/system/biomatchd.service
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions config/completion/biomatch
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/biomatchd.8
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 docs/man/biomatch.1
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man5 docs/man/biomatchd.yaml.5
