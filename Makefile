@@ -70,7 +70,7 @@ GEN_C    := $(patsubst %.proto,$(GEN)/%.pb-c.c,$(PROTOS) $(GOOGLE))
 GEN_OBJ  := $(patsubst $(GEN)/%.c,$B/obj/gen/%.o,$(GEN_C))
 
 .PHONY: all help analyse setup demo test test-crash test-memory test-search unit e2e lint layers format clean install check-format \
-        bench bench-serve bench-writer bench-fleet soak accuracy
+        bench bench-serve bench-writer bench-fleet soak accuracy sbom
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -264,6 +264,9 @@ install: all ## install under DESTDIR and PREFIX; configuration that is there st
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/biomatchd.8
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 docs/man/biomatch.1
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man5 docs/man/biomatchd.yaml.5
+
+sbom: all ## what the programs are made of, as SPDX 2.3: $B/biomatchd.spdx.json
+	scripts/sbom $B >$B/biomatchd.spdx.json
 
 clean: ## remove what this MODE built
 	rm -rf $B
