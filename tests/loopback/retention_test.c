@@ -167,7 +167,7 @@ static void test_erased_in_time(void **state)
 {
 	struct loopback *l = *state;
 	int64_t now = clock_wall_ms() / 1000;
-	char name[16];
+	char name[32];
 
 	assert_int_equal(enrol(l, "gate", "kept", 0, 0), 0);
 	assert_int_equal(enrol(l, "gate", "asked", 0, now + 7200), now + 7200);
