@@ -15,6 +15,7 @@ BUILD = os.path.abspath(sys.argv.pop(1) if len(sys.argv) > 1 else "build/release
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PACK = os.path.join(ROOT, "build/packs/faceplugin-0.0.1")
 WAIT = 60
+os.environ["PATH"] += ":" + os.path.join(ROOT, "build/prometheus/usr/bin")  # where scripts/setup unpacks it
 
 
 def run(*command, **options):
