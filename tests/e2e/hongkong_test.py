@@ -15,7 +15,7 @@ import grpc
 import numpy
 
 from country import Country
-from harness import BUILD, ROOT, Place, run, wait_for
+from harness import BUILD, ROOT, WAIT, Place, run, wait_for
 from messages import admin, analysis, common, enrolment, matching
 from revocable import Revocable
 from served import ADMIN, ANALYSIS, ENROLMENT, GROUP, MATCHING, PEOPLE, Client, dg2, picture, read, refused
@@ -347,6 +347,18 @@ class HongKongTest(Revocable, Place):
                                 admin.ListGalleriesResponse).galleries
         self.assertEqual([g.encounters for g in galleries], [0] * 4)
 
+    def test_standby(self):
+        """Its class alone reads the changes, and does nothing else."""
+        def first(endpoint):
+            changes = endpoint.channel.unary_stream(
+                ADMIN + "StreamChanges", request_serializer=lambda m: m.SerializeToString(),
+                response_deserializer=admin.StreamChangesResponse.FromString)
+            return next(changes(admin.StreamChangesRequest(purpose="standby", first=1), timeout=WAIT))
+        standby = self.endpoint("immigration-headquarters", "standby", 1, "standby")
+        self.assertEqual(first(standby).changes[0].place.sequence, 1)
+        self.refused(DENIED, "PURPOSE_DENIED", "", first, self.endpoint(*HEADQUARTERS, "standby"))
+        self.refused(DENIED, "PURPOSE_DENIED", "", standby.verifies, "visitor", ADA[0], "arrivals")
+
     def test_denials(self):
         """No class does the work of another, and no purpose reaches another's gallery."""
         for kind, (site, own, gallery) in EVERY_CLASS.items():
@@ -405,7 +417,7 @@ class EstateTest(unittest.TestCase):
         classes = collections.Counter()
         for _, kind, count in self.groups:
             classes[kind] += int(count)
-        del classes["admin"]
+        self.assertEqual((classes.pop("admin"), classes.pop("standby")), (4, 2))
         self.assertEqual(classes, {
             "echannel-departure": 376, "arrival-counter": 495, "registration-kiosk": 22, "vehicle-echannel": 124,
             "id-registration-counter": 320, "id-collection-kiosk": 25, "passport-application-kiosk": 33})
@@ -416,7 +428,7 @@ class EstateTest(unittest.TestCase):
         with open(ENDPOINTS, encoding="utf-8") as file:
             table = {(re.sub("[^a-z0-9]+", "-", row["site"].lower()), row["endpoint_class"], row["count"])
                      for row in csv.DictReader(file) if row["count"] != "0"}
-        self.assertEqual({group for group in self.groups if group[1] != "admin"}, table)
+        self.assertEqual({group for group in self.groups if group[1] not in ("admin", "standby")}, table)
 
 
 if __name__ == "__main__":
