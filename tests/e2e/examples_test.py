@@ -85,10 +85,10 @@ class Language:
         created = "enrolled CREATED" + RECEIPT
         crowd = "verified REFER SEVERAL_FACES" + RECEIPT + "\none person at a time"
         out = self.expect(0, [created, crowd, "verified MATCH" + RECEIPT], self.start_example("ada", [GROUP, ADA[1]]))[0]
-        out += self.expect(1, [created, "verified NO_MATCH" + RECEIPT], self.start_example("b", [STRANGER]))[0]
-        out += self.expect(2, [created, crowd, "an officer decides"], self.start_example("c", [GROUP]))[0]
+        out += self.expect(2, [created, "verified NO_MATCH" + RECEIPT], self.start_example("b", [STRANGER]))[0]
+        out += self.expect(3, [created, crowd, "an officer decides"], self.start_example("c", [GROUP]))[0]
         refused = "enrolled REFER SEVERAL_FACES" + RECEIPT
-        out += self.expect(2, [refused, "verified REFER NO_REFERENCE" + RECEIPT, "an officer decides"],
+        out += self.expect(3, [refused, "verified REFER NO_REFERENCE" + RECEIPT, "an officer decides"],
                            self.start_example("d", [ADA[1], ADA[1]], reference=GROUP))[0]
         self.assertEqual(len(self.encounters("ada")), 1)
         self.receipts(re.findall(RECEIPT, out))
@@ -105,11 +105,11 @@ class Language:
 
     def test_faults_are_no_decisions(self):
         lost = self.start_example("ada", [ADA[1]], targets="localhost:1")
-        err = self.expect(3, [], self.start_example("ada", [ADA[1]], purpose="spying"))[1]
+        err = self.expect(4, [], self.start_example("ada", [ADA[1]], purpose="spying"))[1]
         self.assertIn("fault PERMISSION_DENIED PURPOSE_UNKNOWN purpose ", err)
-        err = self.expect(3, [], self.start_example("s" * 129, [ADA[1]]))[1]
+        err = self.expect(4, [], self.start_example("s" * 129, [ADA[1]]))[1]
         self.assertIn("fault INVALID_ARGUMENT INVALID_ARGUMENT subject_id ", err)
-        self.assertIn("fault UNAVAILABLE - - ", self.expect(3, [], lost)[1])
+        self.assertIn("fault UNAVAILABLE - - ", self.expect(4, [], lost)[1])
 
     def test_second_address(self):
         """A leader that cannot be reached is passed over."""

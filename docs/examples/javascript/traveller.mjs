@@ -9,8 +9,8 @@
 // REFERENCE  the picture to enrol
 // CAPTURE    what the camera gives: the next one is taken where the service asks for another picture
 //
-// PROTOS names the directory of the .proto files. Exits with 0 for a match, 1 for none, 2 where an officer decides,
-// 3 where nothing was decided.
+// PROTOS names the directory of the .proto files. Exits with 0 for a match, 2 for none, 3 where an officer decides. Every
+// other status means that nothing was decided: 1 is what a crash gives, and must not be taken for an answer.
 import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -173,7 +173,7 @@ async function verify(service, purpose, gallery, subject, captures) {
     const decision = answer.decision.replace('DECISION_', '');
     if (decision !== 'REFER') {
       console.log('verified', decision, receipt(answer));
-      return decision === 'MATCH' ? 0 : 1;
+      return decision === 'MATCH' ? 0 : 2;
     }
     const reason = answer.reason.replace('REASON_', '');
     console.log('verified', decision, reason, receipt(answer));
@@ -181,7 +181,7 @@ async function verify(service, purpose, gallery, subject, captures) {
     console.log(RETAKE[reason]);
   }
   console.log('an officer decides');
-  return 2;
+  return 3;
 }
 
 async function main(targets, ca, endpoint, purpose, gallery, subject, reference, ...captures) {
@@ -192,7 +192,7 @@ async function main(targets, ca, endpoint, purpose, gallery, subject, reference,
   } catch (fault) {
     if (!(fault instanceof Fault)) throw fault;
     console.error('fault', grpc.status[fault.code], fault.reason || '-', fault.field || '-', fault.message);
-    return 3;
+    return 4;
   } finally {
     service.close();
   }

@@ -9,7 +9,8 @@ ENDPOINT   ENDPOINT.pem and ENDPOINT.key are this endpoint's certificate and its
 REFERENCE  the picture to enrol
 CAPTURE    what the camera gives: the next one is taken where the service asks for another picture
 
-Exits with 0 for a match, 1 for none, 2 where an officer decides, 3 where nothing was decided.
+Exits with 0 for a match, 2 for none, 3 where an officer decides. Every other status means that nothing was decided: 1 is
+what a crash gives, and must not be taken for an answer.
 """
 import random
 import sys
@@ -174,14 +175,14 @@ def verify(service, purpose, gallery, subject, captures):
         decision = Decision.Name(answer.decision).removeprefix("DECISION_")
         if answer.decision != DECISION_REFER:
             print("verified", decision, receipt(answer))
-            return 0 if answer.decision == DECISION_MATCH else 1
+            return 0 if answer.decision == DECISION_MATCH else 2
         reason = Reason.Name(answer.reason).removeprefix("REASON_")
         print("verified", decision, reason, receipt(answer))
         if reason not in RETAKE:
             break
         print(RETAKE[reason])
     print("an officer decides")
-    return 2
+    return 3
 
 
 def main(targets, ca, endpoint, purpose, gallery, subject, reference, *captures):
@@ -191,7 +192,7 @@ def main(targets, ca, endpoint, purpose, gallery, subject, reference, *captures)
         return verify(service, purpose, gallery, subject, captures)
     except Fault as fault:
         print("fault", fault.code.name, fault.reason or "-", fault.field or "-", fault, file=sys.stderr)
-        return 3
+        return 4
     finally:
         service.close()
 
