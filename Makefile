@@ -18,6 +18,7 @@ PREFIX  ?= /usr/local
 # V=1 shows the commands.
 Q       := $(if $(V),,@)
 DESTDIR ?=
+BUF     := build/node/node_modules/.bin/buf
 
 include deps.mk
 
@@ -70,7 +71,7 @@ GEN_C    := $(patsubst %.proto,$(GEN)/%.pb-c.c,$(PROTOS) $(GOOGLE))
 GEN_OBJ  := $(patsubst $(GEN)/%.c,$B/obj/gen/%.o,$(GEN_C))
 
 .PHONY: all help analyse setup demo test test-crash test-memory test-search unit e2e lint layers format clean install check-format \
-        bench bench-serve bench-writer bench-fleet soak accuracy sbom
+        bench bench-serve bench-writer bench-fleet soak accuracy sbom api release-protos
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -238,7 +239,7 @@ analyse: $(patsubst src/%,$B/analyse/%.ok,$(wildcard src/*/*.c)) ## static analy
 	cppcheck -j$(shell nproc) --quiet --error-exitcode=1 --enable=warning,portability,performance \
 		--std=c11 -D_GNU_SOURCE -Iinclude --suppressions-list=.cppcheck src
 
-lint: layers check-format ## layer, format, length and proto checks
+lint: layers check-format $(GEN)/descriptor_set.pb ## layer, format, length and proto checks
 	tests/lint/lengths
 	tests/lint/protos
 
@@ -267,6 +268,13 @@ install: all ## install under DESTDIR and PREFIX; configuration that is there st
 
 sbom: all ## what the programs are made of, as SPDX 2.3: $B/biomatchd.spdx.json
 	scripts/sbom $B >$B/biomatchd.spdx.json
+
+api: $(GEN)/descriptor_set.pb ## write the API reference, docs/api.md, from the protos' comments
+	scripts/api-reference $< >docs/api.md
+
+release-protos: ## with a release: keep the interface as what later ones must not break
+	$(BUF) breaking proto --against proto/released.binpb
+	$(BUF) build proto --exclude-source-info --output proto/released.binpb
 
 clean: ## remove what this MODE built
 	rm -rf $B
