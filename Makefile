@@ -212,12 +212,13 @@ test-search: $B/tests/unit/gallery/search_test ## compare 10,000 random gallerie
 test-memory: all $(SHIMS) ## fail each allocation once: starts, calls, reloads (an hour)
 	MEMORY_SHARE=1 tests/e2e/memory_test.py $B
 
-accuracy: all ## measure the pack on the labelled faces in BIOMATCH_DATA: rates, DET plot, what several frames gain
+accuracy: all ## measure the pack on the labelled faces in BIOMATCH_DATA: rates, DET plot, gain of several frames and references
 	rm -f build/accuracy/templates.jsonl
 	mkdir -p build/accuracy
 	$B/biomatch calibrate build/packs/faceplugin-0.0.1 $(or $(BIOMATCH_DATA),../shared/data)/faces/lfw_dev \
 		--templates build/accuracy/templates.jsonl --output build/accuracy
 	/usr/bin/python3 tests/accuracy/frames.py build/packs/faceplugin-0.0.1 build/accuracy/templates.jsonl
+	/usr/bin/python3 -B tests/accuracy/references.py build/packs/faceplugin-0.0.1 build/accuracy/templates.jsonl
 
 demo: setup ## set up, build, start the daemon, enrol, verify, compare, identify
 	$(MAKE) --no-print-directory all

@@ -226,6 +226,7 @@ static void measure_scrub(struct bench *b)
 static void measure_verification(struct bench *b)
 {
 	enum { VERIFICATIONS = 10000 };
+	static const struct gallery_references references = {.max = 1};
 	struct gallery_snapshot *snapshot;
 	struct gallery_candidate best;
 	struct gallery_info info;
@@ -239,7 +240,8 @@ static void measure_verification(struct bench *b)
 	for (unsigned i = 0; i < VERIFICATIONS; i++) {
 		must(gallery_snapshot_open(b->store, &snapshot), "snapshot");
 		must(gallery_find(snapshot, "bench", &info), "gallery");
-		must(gallery_verify(snapshot, &info, subject, v, DIM, 0, &best, &compared),
+		must(gallery_verify(snapshot, &info, subject, &references, v, DIM, 0, &best,
+				    &compared),
 		     "verification");
 		gallery_snapshot_close(snapshot);
 	}

@@ -160,13 +160,25 @@ int gallery_subject(struct gallery_snapshot *snapshot, const struct gallery_info
 int gallery_rows_to_reencode(struct gallery_snapshot *snapshot, const struct gallery_info *gallery,
 			     uint64_t *rows) BM_MUST_CHECK;
 
+#define GALLERY_MAX_REFERENCES 16
+/* Which of a subject's references a probe is compared with, and how. */
+struct gallery_references {
+	const char *const *types; /* encounter types that count; all where there are none */
+	size_t n_types;
+	unsigned max; /* the newest so many by time of capture; 1 to GALLERY_MAX_REFERENCES */
+	bool fused;   /* one score, with their sum scaled to unit length, not the best of each */
+};
+
 /*
- * Scores a probe against a subject's references that have not expired and gives
- * the best. BM_ENOREFERENCE; BM_EEXPIRED where all have, erased or not.
+ * Scores a probe against a subject's references that count and have not expired.
+ * best names the one that is most like the probe by itself, with its score or, where
+ * they are fused, with that of all. BM_ENOREFERENCE; BM_EEXPIRED where all that
+ * count have, or all have and were erased.
  */
 int gallery_verify(struct gallery_snapshot *snapshot, const struct gallery_info *gallery,
-		   const char *subject, const float *probe, size_t dim, int64_t now_ms,
-		   struct gallery_candidate *best, uint64_t *compared) BM_MUST_CHECK;
+		   const char *subject, const struct gallery_references *references,
+		   const float *probe, size_t dim, int64_t now_ms, struct gallery_candidate *best,
+		   uint64_t *compared) BM_MUST_CHECK;
 
 #define GALLERY_MAX_SAMPLE 64
 /*

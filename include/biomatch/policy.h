@@ -29,6 +29,10 @@
 #define POLICY_MAX_RETENTION_MS (UINT64_C(36525) * 24 * 3600 * 1000)
 /* The most frames that a purpose may allow in one probe. */
 #define POLICY_MAX_FRAMES 5
+/* The most references of a subject that a purpose may have compared, and how many it has by
+ * default. */
+#define POLICY_MAX_REFERENCES     16
+#define POLICY_DEFAULT_REFERENCES 4
 
 /* What an endpoint may be allowed to do. */
 enum policy_operation {
@@ -78,7 +82,12 @@ struct policy_purpose {
 	double target_fpir;    /* Identify and the duplicate check, over all references searched */
 	uint64_t gallery_size; /* references that target_fpir was checked for */
 	unsigned max_candidates;
-	unsigned max_frames; /* of one probe */
+	unsigned max_frames;     /* of one probe */
+	unsigned max_references; /* of the subject, that Verify compares with */
+	bool fuse_references;    /* into one; else the best of them decides */
+	const char *const
+		*reference_types; /* encounter types that count; all where there are none */
+	size_t n_reference_types;
 	/* Of an endpoint on a subject without a match, in a window; a limit of 0 is none. */
 	struct {
 		unsigned limit;
@@ -103,7 +112,8 @@ struct policy;
  * for it is refused, a target that its calibration cannot support is refused with
  * the smallest that it can. target_fpir is
  * checked for a search of gallery_size references; a search of more is for the
- * service to check again. Both are checked for probes of max_frames frames.
+ * service to check again. Both are checked for probes of max_frames frames, and
+ * target_fmr for subjects of max_references references.
  */
 int policy_open(const char *path, const struct pack *pack, struct policy **out,
 		char message[POLICY_MESSAGE_LEN]) BM_MUST_CHECK;

@@ -1,4 +1,3 @@
-#include "biomatch/score.h"
 #include "store.h"
 
 int record_find(struct db_txn *txn, const char *name, struct gallery_record *out)
@@ -31,8 +30,7 @@ void record_to_info(const struct gallery_record *record, struct gallery_info *in
 	text_load(info->model, record->model, GALLERY_MODEL_MAX);
 }
 
-/* What rows and models need of a gallery's record. */
-static struct gallery_record record_of(const struct gallery_info *info)
+struct gallery_record record_of(const struct gallery_info *info)
 {
 	struct gallery_record record = {
 		.id = info->id, .dim = info->dim, .next_row = info->next_row};
@@ -95,21 +93,11 @@ static void load_encounter(const struct stored_encounter *from, struct gallery_e
 	to->enrolled_ms = from->enrolled_ms;
 }
 
-/* A subject's record by its id. */
-static int find_subject(struct gallery_snapshot *snapshot, uint32_t gallery, const char *name,
-			struct subject *out)
-{
-	uint8_t pseudonym[KEYS_PSEUDONYM_LEN];
-	int error = subject_pseudonym(snapshot->store, gallery, name, pseudonym);
-
-	return error ? error : subject_read(&snapshot->txn, gallery, pseudonym, out);
-}
-
 int gallery_subject(struct gallery_snapshot *snapshot, const struct gallery_info *gallery,
 		    const char *subject, struct arena *arena, struct gallery_subject *out)
 {
 	struct subject found;
-	int error = find_subject(snapshot, gallery->id, subject, &found);
+	int error = subject_read_named(snapshot, gallery->id, subject, &found);
 
 	if (!error && !found.n)
 		error = BM_ENOREFERENCE;
@@ -121,78 +109,6 @@ int gallery_subject(struct gallery_snapshot *snapshot, const struct gallery_info
 	for (out->n = 0; out->n < found.n; out->n++)
 		load_encounter(&found.encounters[out->n], &out->encounters[out->n]);
 	return 0;
-}
-
-/* A probe, turned as the rows of one generation are. */
-struct turned {
-	const float *probe;
-	unsigned generation;
-	bool is_turned;
-	_Alignas(64) float floats[PACK_MAX_DIM];
-};
-
-static int turn(struct gallery_store *store, const struct gallery_record *record, uint64_t row,
-		struct turned *turned)
-{
-	unsigned generation = row_generation(row);
-
-	if (turned->is_turned && turned->generation == generation)
-		return 0;
-	turned->is_turned = true;
-	turned->generation = generation;
-	return rotation_apply(store, record->id, generation, turned->probe, record->dim,
-			      turned->floats);
-}
-
-static int verify_rows(struct gallery_snapshot *snapshot, const struct gallery_record *record,
-		       const struct subject *subject, struct turned *probe, int64_t now_ms,
-		       struct gallery_candidate *best, uint64_t *compared)
-{
-	for (uint16_t i = 0; i < subject->n; i++) {
-		const struct stored_encounter *encounter = &subject->encounters[i];
-		struct row row;
-		float score;
-		int error;
-
-		if (encounter->expires_ms <= now_ms)
-			continue;
-		error = turn(snapshot->store, record, encounter->row, probe);
-		if (!error)
-			error = row_read(&snapshot->txn, record, encounter->row, &row);
-		if (!error && memcmp(row.facts.subject, subject->pseudonym, KEYS_PSEUDONYM_LEN))
-			error = BM_ECORRUPT;
-		if (error)
-			return error;
-		score = score_dot(row.floats, probe->floats, record->dim);
-		if (!(*compared)++ || score > best->score) {
-			best->score = score;
-			text_load(best->encounter, encounter->id, GALLERY_ENCOUNTER_MAX);
-		}
-	}
-	return *compared ? 0 : BM_EEXPIRED;
-}
-
-int gallery_verify(struct gallery_snapshot *snapshot, const struct gallery_info *gallery,
-		   const char *subject, const float *probe, size_t dim, int64_t now_ms,
-		   struct gallery_candidate *best, uint64_t *compared)
-{
-	struct turned turned = {.probe = probe};
-	struct gallery_record record = record_of(gallery);
-	struct subject found;
-	int error = record_fits(snapshot->store, &record, dim);
-
-	*compared = 0;
-	if (error)
-		return error;
-	error = find_subject(snapshot, gallery->id, subject, &found);
-	if (!error)
-		error = turn(snapshot->store, &record, record.next_row, &turned);
-	if (!error)
-		error = verify_rows(snapshot, &record, &found, &turned, now_ms, best, compared);
-	if (!error)
-		strcpy(best->subject, subject);
-	bytes_wipe(turned.floats, dim * sizeof(float));
-	return error;
 }
 
 int gallery_rows_to_reencode(struct gallery_snapshot *snapshot, const struct gallery_info *gallery,

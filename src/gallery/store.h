@@ -46,6 +46,8 @@ void rotations_free(struct gallery_store *store);
 /* Reads a gallery's record. BM_ENOGALLERY. */
 int record_find(struct db_txn *txn, const char *name, struct gallery_record *out) BM_MUST_CHECK;
 void record_to_info(const struct gallery_record *record, struct gallery_info *info);
+/* What rows and models need of a gallery's record. */
+struct gallery_record record_of(const struct gallery_info *info);
 /* BM_EMODEL when a vector of the store's pack is not like those of the gallery. */
 int record_fits(const struct gallery_store *store, const struct gallery_record *record,
 		size_t dim) BM_MUST_CHECK;
@@ -72,6 +74,9 @@ struct subject {
 /* Reads a subject. BM_ENOREFERENCE when there is none. */
 int subject_read(struct db_txn *txn, uint32_t gallery, const uint8_t *pseudonym,
 		 struct subject *out) BM_MUST_CHECK;
+/* The same by its id. */
+int subject_read_named(struct gallery_snapshot *snapshot, uint32_t gallery, const char *name,
+		       struct subject *out) BM_MUST_CHECK;
 /* The subject id that a subject record holds sealed. */
 int subject_name(const struct gallery_store *store, struct db_txn *txn, uint32_t gallery,
 		 const uint8_t *pseudonym, char out[GALLERY_SUBJECT_MAX + 1]) BM_MUST_CHECK;

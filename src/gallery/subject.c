@@ -56,6 +56,15 @@ int subject_read(struct db_txn *txn, uint32_t gallery, const uint8_t *pseudonym,
 	return 0;
 }
 
+int subject_read_named(struct gallery_snapshot *snapshot, uint32_t gallery, const char *name,
+		       struct subject *out)
+{
+	uint8_t pseudonym[KEYS_PSEUDONYM_LEN];
+	int error = subject_pseudonym(snapshot->store, gallery, name, pseudonym);
+
+	return error ? error : subject_read(&snapshot->txn, gallery, pseudonym, out);
+}
+
 int subject_name(const struct gallery_store *store, struct db_txn *txn, uint32_t gallery,
 		 const uint8_t *pseudonym, char out[GALLERY_SUBJECT_MAX + 1])
 {

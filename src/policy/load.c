@@ -6,6 +6,8 @@
 #include "policy.h"
 
 #define NAME_MAX_LEN 64
+/* An encounter's type is no longer. */
+#define TYPE_MAX_LEN 32
 #define MAX_MEMORY   ((size_t)16 << 20)
 /* Beyond these a rate is a slip of the pen. */
 #define SMALLEST_RATE 1e-12
@@ -173,6 +175,42 @@ static int load_max_frames(struct loader *l, const struct yaml_value *v, struct 
 	return error;
 }
 
+static int load_references(struct loader *l, const struct yaml_value *v, struct policy_purpose *p)
+{
+	if (v->kind == YAML_SCALAR && !strcmp(v->text, "fused")) {
+		p->fuse_references = true;
+		return 0;
+	}
+	if (v->kind == YAML_SCALAR && !strcmp(v->text, "best"))
+		return 0;
+	return FAIL(l, v, "references may be best or fused");
+}
+
+static int load_max_references(struct loader *l, const struct yaml_value *v,
+			       struct policy_purpose *p)
+{
+	uint64_t n = 0;
+	int error = read_count(l, v, POLICY_MAX_REFERENCES, &n);
+
+	p->max_references = (unsigned)n;
+	return error;
+}
+
+static int load_reference_types(struct loader *l, const struct yaml_value *list,
+				struct policy_purpose *p)
+{
+	int error = read_names(l, list, &p->reference_types, &p->n_reference_types);
+
+	for (size_t i = 0; !error && i < p->n_reference_types; i++) {
+		if (strlen(p->reference_types[i]) > TYPE_MAX_LEN ||
+		    !strcmp(p->reference_types[i], "*"))
+			error = FAIL(l, list,
+				     "an encounter type has 1 to %d characters, not \"%s\"",
+				     TYPE_MAX_LEN, p->reference_types[i]);
+	}
+	return error;
+}
+
 static int load_attempts(struct loader *l, const struct yaml_value *map, struct policy_purpose *p)
 {
 	uint64_t limit = 0;
@@ -319,6 +357,9 @@ static const struct option {
 	{"gallery_size", load_gallery_size, SEARCHING, BIT(POLICY_IDENTIFY)},
 	{"max_candidates", load_max_candidates, SEARCHING, BIT(POLICY_IDENTIFY)},
 	{"max_frames", load_max_frames, WITH_SCORES, 0},
+	{"references", load_references, BIT(POLICY_VERIFY), 0},
+	{"max_references", load_max_references, BIT(POLICY_VERIFY), 0},
+	{"reference_types", load_reference_types, BIT(POLICY_VERIFY), 0},
 	{"attempts", load_attempts, BIT(POLICY_VERIFY), 0},
 	{"supersede", load_supersede, BIT(POLICY_ENROL), 0},
 	{"retention", load_retention, BIT(POLICY_ENROL), 0},
@@ -381,10 +422,16 @@ static int check_options(struct loader *l, const struct yaml_value *map,
 	return 0;
 }
 
-/* Both sides of Compare may have frames. */
+/* Verify has a probe of frames meet references; both sides of Compare may have frames. */
 static unsigned most_attempts(const struct policy_purpose *p)
 {
-	return p->operations & BIT(POLICY_COMPARE) ? p->max_frames * p->max_frames : p->max_frames;
+	unsigned others = 1;
+
+	if (p->operations & BIT(POLICY_VERIFY))
+		others = p->max_references;
+	if (p->operations & BIT(POLICY_COMPARE) && others < p->max_frames)
+		others = p->max_frames;
+	return p->max_frames * others;
 }
 
 static int check_fmr(struct loader *l, const struct yaml_value *map, const struct policy_purpose *p)
@@ -401,9 +448,11 @@ static int check_fmr(struct loader *l, const struct yaml_value *map, const struc
 			    "is %g",
 			    p->target_fmr, l->pack->calibration_id, smallest);
 	return FAIL(l, find_key(map, "target_fmr"),
-		    "target_fmr %g with max_frames %u needs a false match rate of %.3g, "
-		    "calibration %s supports %g; raise the target or lower max_frames",
-		    p->target_fmr, p->max_frames, fmr, l->pack->calibration_id, smallest);
+		    "target_fmr %g over %u attempts needs a false match rate of %.3g, calibration "
+		    "%s supports %g; raise the target or lower max_frames (now %u) or "
+		    "max_references (%u)",
+		    p->target_fmr, attempts, fmr, l->pack->calibration_id, smallest, p->max_frames,
+		    p->max_references);
 }
 
 /* The calibration's sample must support what the purpose promises. */
@@ -434,6 +483,7 @@ static int load_purpose(struct loader *l, const struct yaml_value *map, struct p
 	if (map->kind != YAML_MAP || !map->first)
 		return FAIL(l, map, "a purpose needs options, as in \"name: gate\"");
 	p->max_frames = 1;
+	p->max_references = POLICY_DEFAULT_REFERENCES;
 	for (const struct yaml_value *v = map->first; v; v = v->next) {
 		const struct option *option = find_option(v->key);
 

@@ -66,7 +66,7 @@ int compare_decide(struct service_call *call, struct compare *compare,
 
 	if (!out)
 		return BM_ENOMEM;
-	error = strictness_of_comparison(call, &how);
+	error = strictness_of_comparison(call, 1, &how);
 	if (!error)
 		error = compare_embeddings(call, compare, &how, out);
 	if (error)

@@ -17,7 +17,7 @@ static void count(struct service_call *call, const float *scores, size_t n,
 	if (n && !policy_endpoint_parse(call->uri, &endpoint))
 		metrics_add_trials(call->service->options.metrics, METRICS_LIVE_FMR,
 				   (const char *[]){endpoint.class, endpoint.site}, n, matches,
-				   how->rate);
+				   how->each_rate);
 }
 
 void live_compare(struct service_call *call, const char *gallery, const char *subject,

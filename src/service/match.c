@@ -15,17 +15,19 @@ static int threshold_for(struct service_call *call, double fmr, float *threshold
 			  fmr, smallest);
 }
 
-int strictness_of_comparison(struct service_call *call, struct strictness *out)
+int strictness_of_comparison(struct service_call *call, uint64_t references, struct strictness *out)
 {
 	int error;
 
 	out->rate = call->purpose->target_fmr;
 	out->refer_rate = call->purpose->refer_fmr;
-	error = threshold_for(call, policy_search_fmr(out->rate, call->attempts), &out->threshold);
+	out->attempts = call->attempts * references;
+	out->each_rate = policy_search_fmr(out->rate, references);
+	error = threshold_for(call, policy_search_fmr(out->rate, out->attempts), &out->threshold);
 	out->refer_threshold = out->threshold;
 	if (error || !out->refer_rate)
 		return error;
-	return threshold_for(call, policy_search_fmr(out->refer_rate, call->attempts),
+	return threshold_for(call, policy_search_fmr(out->refer_rate, out->attempts),
 			     &out->refer_threshold);
 }
 
@@ -35,6 +37,8 @@ int strictness_of_search(struct service_call *call, uint64_t n, struct strictnes
 
 	out->rate = call->purpose->target_fpir;
 	out->refer_rate = 0;
+	out->attempts = call->attempts;
+	out->each_rate = policy_search_fmr(out->rate, n);
 	error = threshold_for(call, policy_search_fmr(out->rate, n * call->attempts),
 			      &out->threshold);
 	out->refer_threshold = out->threshold;
@@ -104,7 +108,7 @@ Biomatch__V1__MatchBasis *match_basis(struct service_call *call, const struct st
 	out->target_rate = how->rate;
 	out->refer_rate = how->refer_rate;
 	out->compared = compared;
-	out->attempts = call->attempts;
+	out->attempts = (uint32_t)how->attempts;
 	call->trail->calibration_id = out->calibration_id;
 	call->trail->target_rate = how->rate;
 	call->trail->threshold = how->threshold;

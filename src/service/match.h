@@ -13,10 +13,16 @@ struct strictness {
 	double rate, refer_rate; /* the purpose's targets; the latter 0 where it has none */
 	float threshold;
 	float refer_threshold; /* from here to the threshold a score is referred */
+	uint64_t attempts;     /* that the thresholds are corrected for */
+	double each_rate;      /* what is left of the rate for one reference */
 };
 
-/* For Verify and Compare: the purpose's target FMR, over all attempts of the call together. */
-int strictness_of_comparison(struct service_call *call, struct strictness *out);
+/*
+ * For comparisons: the purpose's target FMR over all attempts of the call
+ * together, each frame of the probe against each of so many references.
+ */
+int strictness_of_comparison(struct service_call *call, uint64_t references,
+			     struct strictness *out);
 /*
  * For a search of n references: the per-comparison FMR f that meets the
  * purpose's FPIR over all attempts, 1 - (1 - f)^(n attempts) = FPIR

@@ -84,11 +84,24 @@ static int run_probe(struct service_call *call, struct faceworker *worker)
 	return 0;
 }
 
+_Static_assert(POLICY_MAX_REFERENCES <= GALLERY_MAX_REFERENCES, "what a policy may ask for");
+
+static struct gallery_references references_of(const struct policy_purpose *purpose)
+{
+	return (struct gallery_references){
+		.types = purpose->reference_types,
+		.n_types = purpose->n_reference_types,
+		.max = purpose->max_references,
+		.fused = purpose->fuse_references,
+	};
+}
+
 /* Scores the probe; *finding is set where there is no reference to score. */
 static int compare_with_references(struct service_call *call, const struct verify *verify,
 				   struct gallery_candidate *best, uint64_t *compared, int *finding)
 {
 	const Biomatch__V1__VerifyRequest *request = (const void *)call->request;
+	const struct gallery_references references = references_of(call->purpose);
 	struct gallery_snapshot *snapshot;
 	struct gallery_info gallery;
 	int error = gallery_snapshot_open(call->service->options.store, &snapshot);
@@ -99,7 +112,7 @@ static int compare_with_references(struct service_call *call, const struct verif
 	if (!error && verify->probe.finding) {
 		*finding = verify->probe.finding;
 	} else if (!error) {
-		error = gallery_verify(snapshot, &gallery, request->subject_id,
+		error = gallery_verify(snapshot, &gallery, request->subject_id, &references,
 				       verify->probe.embedding, gallery.dim, clock_wall_ms(), best,
 				       compared);
 		if (error == BM_ENOREFERENCE || error == BM_EEXPIRED) {
@@ -126,9 +139,9 @@ static int decide(struct service_call *call, struct faceworker *worker)
 	(void)worker;
 	if (!out || !best)
 		return BM_ENOMEM;
-	error = strictness_of_comparison(call, &how);
+	error = compare_with_references(call, verify, best, &compared, &finding);
 	if (!error)
-		error = compare_with_references(call, verify, best, &compared, &finding);
+		error = strictness_of_comparison(call, compared ? compared : 1, &how);
 	if (error)
 		return error;
 	call->times.match_ns += clock_monotonic_ns() - began;

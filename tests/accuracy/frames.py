@@ -101,4 +101,5 @@ def main():
         measure(people, n, points)
 
 
-main()
+if __name__ == "__main__":
+    main()

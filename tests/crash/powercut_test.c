@@ -76,7 +76,8 @@ static bool verifies(struct gallery_snapshot *snapshot, const struct gallery_inf
 	uint64_t compared;
 
 	driver_vector(op, probe);
-	return !gallery_verify(snapshot, gallery, subject, probe, STORE_DIM, 0, &best, &compared) &&
+	return !gallery_verify(snapshot, gallery, subject, &any_reference, probe, STORE_DIM, 0,
+			       &best, &compared) &&
 	       best.score > 0.9999f;
 }
 

@@ -22,6 +22,9 @@
 
 #define STORE_DIM 64
 
+/* Whichever a subject has. */
+static const struct gallery_references any_reference = {.max = GALLERY_MAX_REFERENCES};
+
 struct test_store {
 	char dir[64];
 	struct pack pack;

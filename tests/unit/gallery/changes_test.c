@@ -161,7 +161,8 @@ static int verify(struct test_store *s, unsigned n, struct gallery_candidate *be
 	test_vector(&seed, v, STORE_DIM);
 	assert_int_equal(gallery_snapshot_open(s->store, &snapshot), 0);
 	assert_int_equal(gallery_find(snapshot, "g", &info), 0);
-	error = gallery_verify(snapshot, &info, subject, v, STORE_DIM, 0, best, &compared);
+	error = gallery_verify(snapshot, &info, subject, &any_reference, v, STORE_DIM, 0, best,
+			       &compared);
 	gallery_snapshot_close(snapshot);
 	return error;
 }

@@ -85,7 +85,8 @@ static int verify(struct test_store *s, int i)
 	subject_of(i, name, v);
 	assert_int_equal(gallery_snapshot_open(s->store, &snapshot), 0);
 	assert_int_equal(gallery_find(snapshot, gallery_name, &info), 0);
-	error = gallery_verify(snapshot, &info, name, v, STORE_DIM, 0, &best, &compared);
+	error = gallery_verify(snapshot, &info, name, &any_reference, v, STORE_DIM, 0, &best,
+			       &compared);
 	gallery_snapshot_close(snapshot);
 	return error;
 }

@@ -50,7 +50,8 @@ static int verify(struct test_store *s, const char *subject, int64_t now_ms)
 
 	assert_int_equal(gallery_snapshot_open(s->store, &snapshot), 0);
 	assert_int_equal(gallery_find(snapshot, "g", &info), 0);
-	error = gallery_verify(snapshot, &info, subject, v, STORE_DIM, now_ms, &best, &compared);
+	error = gallery_verify(snapshot, &info, subject, &any_reference, v, STORE_DIM, now_ms,
+			       &best, &compared);
 	gallery_snapshot_close(snapshot);
 	return error;
 }

@@ -112,8 +112,8 @@ static void assert_verified(struct people *p, struct gallery_snapshot *snapshot,
 	int other = (i + 1) % p->n, error;
 
 	person_name(i, name);
-	error = gallery_verify(snapshot, info, name, p->faces[other], STORE_DIM, 0, &best,
-			       &compared);
+	error = gallery_verify(snapshot, info, name, &any_reference, p->faces[other], STORE_DIM, 0,
+			       &best, &compared);
 	assert_int_equal(error, p->there[i] ? 0 : BM_ENOREFERENCE);
 	if (!error)
 		assert_true(fabsf(best.score - score_dot(p->faces[i], p->faces[other], STORE_DIM)) <

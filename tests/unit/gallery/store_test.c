@@ -52,8 +52,8 @@ static int verify(struct test_store *s, const char *subject, uint64_t seed, int6
 	assert_int_equal(gallery_snapshot_open(s->store, &snapshot), 0);
 	error = gallery_find(snapshot, "g", &info);
 	if (!error)
-		error = gallery_verify(snapshot, &info, subject, v, STORE_DIM, now, best,
-				       &compared);
+		error = gallery_verify(snapshot, &info, subject, &any_reference, v, STORE_DIM, now,
+				       best, &compared);
 	gallery_snapshot_close(snapshot);
 	return error;
 }

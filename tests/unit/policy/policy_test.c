@@ -172,6 +172,9 @@ static void test_purpose_carries_its_options(void **state)
 	assert_float_equal(p->target_fpir, 0, 0);
 	assert_int_equal(p->max_candidates, 0);
 	assert_int_equal(p->max_frames, 1);
+	assert_int_equal(p->max_references, POLICY_DEFAULT_REFERENCES);
+	assert_false(p->fuse_references);
+	assert_int_equal(p->n_reference_types, 0);
 	assert_false(p->raw_scores);
 	assert_int_equal(p->priority, BATCH_LANE);
 	assert_int_equal(policy_decide(policy, "biomatch://hk/a/any/1", "watch", POLICY_IDENTIFY,
@@ -398,6 +401,24 @@ static const struct {
 	{5, "max_frames needs a whole", GATE_WITH("    max_frames: 0\n")},
 	{9, "max_frames has no use",
 	 GATE_WITH(BASICS "    operations: [analyse]\n    max_frames: 2\n")},
+	{5, "references may be best or fused", GATE_WITH("    references: all\n")},
+	{5, "references may be best or fused", GATE_WITH("    references: [best]\n")},
+	{9, "references has no use",
+	 GATE_WITH(BASICS "    operations: [analyse]\n    references: fused\n")},
+	{5, "max_references needs a whole", GATE_WITH("    max_references: 17\n")},
+	{5, "max_references needs a whole", GATE_WITH("    max_references: 0\n")},
+	{10, "max_references has no use",
+	 GATE_WITH(BASICS
+		   "    operations: [compare]\n    target_fmr: 0.001\n    max_references: 2\n")},
+	{5, "reference_types needs a list", GATE_WITH("    reference_types: arrival\n")},
+	{5, "reference_types needs a list", GATE_WITH("    reference_types: []\n")},
+	{5, "an encounter type has 1 to 32 characters, not \"*\"",
+	 GATE_WITH("    reference_types: [\"*\"]\n")},
+	{5, "an encounter type has 1 to 32 characters",
+	 GATE_WITH("    reference_types: [an-encounter-of-thirty-three-chars]\n")},
+	{10, "reference_types has no use",
+	 GATE_WITH(BASICS "    operations: [compare]\n    target_fmr: 0.001\n    reference_types: "
+			  "[arrival]\n")},
 	{5, "search may be", GATE_WITH("    search: certain\n")},
 	{5, "pad may be", GATE_WITH("    pad: true\n")},
 	{5, "pad may be", GATE_WITH("    pad: [refer]\n")},
@@ -434,11 +455,17 @@ static const struct {
 	{10, "the smallest is 0.0001",
 	 GATE_WITH(BASICS "    operations: [verify]\n"
 			  "    galleries: [x]\n"
-			  "    target_fmr: 0.00001\n")},
-	{11, "with max_frames 3 needs a false match rate of 3.33e-05",
+			  "    target_fmr: 0.00001\n    max_references: 1\n")},
+	{10, "over 4 attempts needs a false match rate of 2.5e-05",
+	 GATE_WITH(BASICS "    operations: [verify]\n    galleries: [x]\n"
+			  "    target_fmr: 0.0001\n")},
+	{11, "over 6 attempts needs a false match rate of 8.34e-05",
 	 GATE_WITH(BASICS "    max_frames: 3\n    operations: [verify]\n"
-			  "    galleries: [x]\n    target_fmr: 0.0001\n")},
-	{11, "with max_frames 4 needs a false match rate of 6.25e-05",
+			  "    galleries: [x]\n    target_fmr: 0.0005\n    max_references: 2\n")},
+	{11, "over 3 attempts needs a false match rate of 6.67e-05",
+	 GATE_WITH(BASICS "    max_frames: 3\n    operations: [verify]\n"
+			  "    galleries: [x]\n    target_fmr: 0.0002\n    max_references: 1\n")},
+	{11, "over 16 attempts needs a false match rate of 6.25e-05",
 	 GATE_WITH(BASICS "    max_frames: 4\n    operations: [verify, compare]\n"
 			  "    galleries: [x]\n    target_fmr: 0.001\n")},
 	{10, "over 50 references with max_frames 5 needs a false match rate of 4.02e-05",
