@@ -1,6 +1,7 @@
 #!/usr/bin/python3 -B
 """The examples of docs/examples against the real daemon: the same program in each language, the same lines expected."""
 import contextlib
+import glob
 import os
 import re
 import shutil
@@ -175,6 +176,15 @@ class Guide(unittest.TestCase):
         reasons = {name[7:] for name in vars(common) if name.startswith("REASON_")} - {"UNSPECIFIED"}
         self.assertLess(10, len(reasons))
         self.assertEqual([name for name in sorted(reasons) if name not in text], [])
+
+    def test_methods_that_the_documents_name_exist(self):
+        protos = "".join(read(path).decode() for path in glob.glob(PROTO + "/biomatch/v1/*.proto"))
+        methods = {(name, method) for name, body in re.findall(r"service (\w+) \{(.*?)\n\}", protos, re.S)
+                   for method in re.findall(r"rpc (\w+)\(", body)}
+        named = {pair for path in glob.glob(ROOT + "/docs/*.md")
+                 for pair in re.findall(r"\b([A-Z]\w+Service)[./]([A-Z]\w+)", read(path).decode())}
+        self.assertLess(10, len(named))
+        self.assertEqual(named - methods, set())
 
 
 if __name__ == "__main__":
