@@ -36,6 +36,7 @@ enum db_table {
 	DB_CHANGES,       /* sequence -> change of the change log */
 	DB_CHANGE_OWNERS, /* owner, sequence -> tag: the changes that go with a subject */
 	DB_EXPIRY, /* time, gallery id, pseudonym, encounter -> nothing: the order of expiry */
+	DB_HOLDS,  /* gallery id, pseudonym -> legal holds on a subject */
 	DB_TABLES
 };
 

@@ -103,6 +103,9 @@ enum grpc_status {
 	X(ENOENCOUNTER, "ENCOUNTER_UNKNOWN", NOT_FOUND,                                            \
 	  "the subject has no encounter of this name")                                             \
 	X(EEXISTS, "ALREADY_EXISTS", ALREADY_EXISTS, "that name is taken")                         \
+	X(EHELD, "LEGAL_HOLD", FAILED_PRECONDITION,                                                \
+	  "a legal hold keeps what is held of the subject; have every hold released first")        \
+	X(ENOHOLD, "HOLD_UNKNOWN", NOT_FOUND, "no hold on the subject is for this matter")         \
 	X(ENOTEMPTY, "GALLERY_NOT_EMPTY", FAILED_PRECONDITION,                                     \
 	  "the gallery still holds subjects; delete them first")                                   \
 	X(EPRUNED, "CHANGES_PRUNED", OUT_OF_RANGE,                                                 \

@@ -11,9 +11,9 @@
  * Thread: the store from any; a snapshot from one thread at a time; apply and
  * maintain only from the writer, inside its transaction.
  * Errors: BM_EINVAL for a vector that is not of unit length, BM_ENOGALLERY, BM_ENOREFERENCE,
- * BM_EEXPIRED, BM_ENOENCOUNTER, BM_EKEYNEWEST, BM_EREENCODING, BM_EEXISTS, BM_ENOTEMPTY, BM_ELIMIT,
- * BM_EMODEL, BM_ECORRUPT, and those of db. Owns: results are copied into the caller's arena or
- * structs.
+ * BM_EEXPIRED, BM_ENOENCOUNTER, BM_EHELD, BM_ENOHOLD, BM_EKEYNEWEST, BM_EREENCODING, BM_EEXISTS,
+ * BM_ENOTEMPTY, BM_ELIMIT, BM_EMODEL, BM_ECORRUPT, and those of db. Owns: results are copied into
+ * the caller's arena or structs.
  */
 #ifndef BIOMATCH_GALLERY_H
 #define BIOMATCH_GALLERY_H
@@ -36,6 +36,10 @@
 #define GALLERY_TYPE_MAX      32
 #define GALLERY_SITE_MAX      64
 #define GALLERY_MODEL_MAX     96
+/* What a legal hold is for. */
+#define GALLERY_MATTER_MAX 128
+/* Holds that may stand on one subject. */
+#define GALLERY_MAX_HOLDS 8
 /* Encounters one subject may have. */
 #define GALLERY_MAX_ENCOUNTERS 64
 /* Candidates one search may return. */
@@ -56,6 +60,7 @@ struct gallery_info {
 	uint32_t dim;
 	int64_t created_ms;
 	uint64_t subjects, encounters, segments, tail_rows;
+	uint64_t held;           /* subjects under legal hold */
 	uint64_t next_row;       /* rows at or above it came later than this snapshot */
 	unsigned key_generation; /* of the store's key, for its rotation; the first is 0 */
 };
@@ -72,6 +77,13 @@ struct gallery_encounter {
 struct gallery_subject {
 	size_t n;
 	struct gallery_encounter *encounters;
+	bool is_held; /* a legal hold stands: nothing of it is erased */
+};
+
+/* A legal hold. */
+struct gallery_hold {
+	char matter[GALLERY_MATTER_MAX + 1]; /* the case or order that it is for */
+	int64_t placed_ms;
 };
 
 /* Narrows a search; empty lists and open times do not narrow. */
@@ -156,6 +168,11 @@ int gallery_subject(struct gallery_snapshot *snapshot, const struct gallery_info
 		    const char *subject, struct arena *arena,
 		    struct gallery_subject *out) BM_MUST_CHECK;
 
+/* The legal holds on a subject, oldest first; their matters are to be wiped. BM_ENOREFERENCE. */
+int gallery_holds(struct gallery_snapshot *snapshot, const struct gallery_info *gallery,
+		  const char *subject, struct gallery_hold out[GALLERY_MAX_HOLDS],
+		  size_t *n) BM_MUST_CHECK;
+
 /* The references that are still under an older generation of the key than the gallery. */
 int gallery_rows_to_reencode(struct gallery_snapshot *snapshot, const struct gallery_info *gallery,
 			     uint64_t *rows) BM_MUST_CHECK;
@@ -208,6 +225,8 @@ enum gallery_change_kind {
 	GALLERY_DELETE_SUBJECT,   /* gallery, subject */
 	GALLERY_ROTATE,           /* gallery: to the newest generation of the key */
 	GALLERY_EXPIRE,           /* gallery, subject, encounter.id; BM_EINVAL before its time */
+	GALLERY_HOLD,             /* gallery, subject, matter; BM_EEXISTS where it stands */
+	GALLERY_RELEASE,          /* gallery, subject, matter; BM_ENOHOLD */
 	GALLERY_CHANGE_KINDS
 };
 
@@ -218,24 +237,28 @@ struct gallery_change {
 	enum gallery_change_kind kind;
 	const char *gallery;
 	const char *subject;
+	const char *matter; /* of a hold or its release; else NULL */
 	struct gallery_encounter encounter;
 	const float *embedding; /* unit length, dim elements */
 	size_t dim;
 	int64_t now_ms;
-	bool supersede; /* a put deletes the subject's other encounters of its type */
+	/* A put deletes the subject's other encounters of its type, unless a hold keeps them. */
+	bool supersede;
 	const struct gallery_replica *replica; /* gallery_follow's; NULL for a change made here */
 };
 
 /* What a change did. */
 struct gallery_outcome {
 	uint32_t encounters;         /* deleted; left after DELETE_ENCOUNTER; superseded by PUT */
+	uint32_t holds;              /* that stand after HOLD and RELEASE */
 	struct gallery_info gallery; /* after CREATE and ROTATE */
 	char encounter[GALLERY_ENCOUNTER_MAX + 1]; /* after PUT: the id given or made */
 };
 
 /*
  * The only function that changes stored galleries; appends the change to the change
- * log. A store that follows refuses what was made here: BM_EFOLLOWER, BM_ESUPERSEDED.
+ * log. Deletions of what a legal hold keeps are refused: BM_EHELD. A store that follows refuses
+ * what was made here: BM_EFOLLOWER, BM_ESUPERSEDED.
  */
 int gallery_apply(struct gallery_store *store, struct db_txn *txn,
 		  const struct gallery_change *change,

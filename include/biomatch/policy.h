@@ -48,6 +48,7 @@ enum policy_operation {
 	POLICY_AUDIT,  /* the audit log */
 	POLICY_FOLLOW, /* the change log */
 	POLICY_VERIFY_DOCUMENT,
+	POLICY_HOLD, /* legal holds */
 	POLICY_OPERATIONS
 };
 

@@ -1,4 +1,4 @@
-/* subject show, delete, delete-encounter. */
+/* subject show, delete, delete-encounter, hold, release, holds. */
 #include "cli.h"
 
 static const struct method show_method = {"/biomatch.v1.EnrolmentService/GetSubject",
@@ -9,6 +9,16 @@ static const struct method delete_method = {"/biomatch.v1.EnrolmentService/Delet
 static const struct method delete_encounter_method = {
 	"/biomatch.v1.EnrolmentService/DeleteEncounter",
 	&biomatch__v1__delete_encounter_response__descriptor, true};
+
+static const struct method hold_method = {"/biomatch.v1.AdminService/PlaceLegalHold",
+					  &biomatch__v1__place_legal_hold_response__descriptor,
+					  true};
+static const struct method release_method = {"/biomatch.v1.AdminService/ReleaseLegalHold",
+					     &biomatch__v1__release_legal_hold_response__descriptor,
+					     true};
+static const struct method holds_method = {"/biomatch.v1.AdminService/ListLegalHolds",
+					   &biomatch__v1__list_legal_holds_response__descriptor,
+					   true};
 
 static void print_encounters(const Biomatch__V1__GetSubjectResponse *r)
 {
@@ -45,6 +55,8 @@ int run_subject_show(struct cli *cli)
 	if (cli->options.json)
 		return print_json(reply);
 	print_encounters((const Biomatch__V1__GetSubjectResponse *)reply);
+	if (((const Biomatch__V1__GetSubjectResponse *)reply)->legal_hold)
+		print_fact("legal hold", "stands: nothing of the subject is erased");
 	return EXIT_DONE;
 }
 
@@ -96,5 +108,89 @@ int run_subject_delete_encounter(struct cli *cli)
 	print_fact("left", "%u%s", response->encounters_left,
 		   response->encounters_left ? "" : ", the subject is gone");
 	print_receipt(response->receipt);
+	return EXIT_DONE;
+}
+
+int run_subject_hold(struct cli *cli)
+{
+	Biomatch__V1__PlaceLegalHoldRequest request = BIOMATCH__V1__PLACE_LEGAL_HOLD_REQUEST__INIT;
+	const Biomatch__V1__PlaceLegalHoldResponse *response;
+	char id[REQUEST_ID_LEN + 1];
+	ProtobufCMessage *reply;
+	int result = cli_request_id(cli, id, &request.request_id);
+
+	if (result)
+		return result;
+	request.purpose = (char *)cli->options.purpose;
+	request.gallery = cli->options.args[0];
+	request.subject_id = cli->options.args[1];
+	request.matter = cli->options.args[2];
+	result = cli_call(cli, &hold_method, &request.base, &reply);
+	if (result)
+		return result;
+	if (cli->options.json)
+		return print_json(reply);
+	response = (const Biomatch__V1__PlaceLegalHoldResponse *)reply;
+	print_fact("held", "for %u matter%s", response->holds, response->holds == 1 ? "" : "s");
+	print_receipt(response->receipt);
+	return EXIT_DONE;
+}
+
+int run_subject_release(struct cli *cli)
+{
+	Biomatch__V1__ReleaseLegalHoldRequest request =
+		BIOMATCH__V1__RELEASE_LEGAL_HOLD_REQUEST__INIT;
+	const Biomatch__V1__ReleaseLegalHoldResponse *response;
+	char id[REQUEST_ID_LEN + 1];
+	ProtobufCMessage *reply;
+	int result = cli_request_id(cli, id, &request.request_id);
+
+	if (result)
+		return result;
+	request.purpose = (char *)cli->options.purpose;
+	request.gallery = cli->options.args[0];
+	request.subject_id = cli->options.args[1];
+	request.matter = cli->options.args[2];
+	result = cli_call(cli, &release_method, &request.base, &reply);
+	if (result)
+		return result;
+	if (cli->options.json)
+		return print_json(reply);
+	response = (const Biomatch__V1__ReleaseLegalHoldResponse *)reply;
+	print_fact("released", "%u hold%s left", response->holds, response->holds == 1 ? "" : "s");
+	print_receipt(response->receipt);
+	return EXIT_DONE;
+}
+
+static void print_holds(const Biomatch__V1__ListLegalHoldsResponse *r)
+{
+	struct table *table = table_new(2);
+
+	table_add(table, "placed", "matter", NULL);
+	for (size_t i = 0; i < r->n_holds; i++) {
+		char placed[32];
+
+		time_format(r->holds[i]->placed_at, placed);
+		table_add(table, placed, r->holds[i]->matter, NULL);
+	}
+	table_print(table);
+	table_free(table);
+}
+
+int run_subject_holds(struct cli *cli)
+{
+	Biomatch__V1__ListLegalHoldsRequest request = BIOMATCH__V1__LIST_LEGAL_HOLDS_REQUEST__INIT;
+	ProtobufCMessage *reply;
+	int result;
+
+	request.purpose = (char *)cli->options.purpose;
+	request.gallery = cli->options.args[0];
+	request.subject_id = cli->options.args[1];
+	result = cli_call(cli, &holds_method, &request.base, &reply);
+	if (result)
+		return result;
+	if (cli->options.json)
+		return print_json(reply);
+	print_holds((const Biomatch__V1__ListLegalHoldsResponse *)reply);
 	return EXIT_DONE;
 }

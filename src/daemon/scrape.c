@@ -272,6 +272,7 @@ static void add_gallery(struct galleries *all, const struct gallery_info *info, 
 	strcpy(other->name, "other");
 	other->subjects += info->subjects;
 	other->encounters += info->encounters;
+	other->held += info->held;
 	other->segments += info->segments;
 	other->tail_rows += info->tail_rows;
 }
@@ -306,6 +307,11 @@ static double subjects(const struct gallery_info *gallery)
 	return (double)gallery->subjects;
 }
 
+static double held(const struct gallery_info *gallery)
+{
+	return (double)gallery->held;
+}
+
 static double references(const struct gallery_info *gallery)
 {
 	return (double)gallery->encounters;
@@ -328,6 +334,7 @@ static void write_gallery_families(const struct galleries *all, FILE *out)
 		double (*value)(const struct gallery_info *);
 	} families[] = {
 		{"biomatch_gallery_subjects", "Subjects of a gallery.", subjects},
+		{"biomatch_gallery_held_subjects", "Subjects under legal hold.", held},
 		{"biomatch_gallery_references", "References of a gallery.", references},
 		{"biomatch_gallery_segments", "Sealed segments of a gallery.", segments},
 		{"biomatch_gallery_tail_rows", "References not sealed yet.", tail_rows},

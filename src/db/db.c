@@ -54,6 +54,7 @@ static const char *const table_names[DB_TABLES] = {
 	[DB_CHANGES] = "changes",
 	[DB_CHANGE_OWNERS] = "change_owners",
 	[DB_EXPIRY] = "expiry",
+	[DB_HOLDS] = "holds",
 };
 
 /* Whoever looks at the map, in a transaction or for its figures, is a user of it. */

@@ -187,7 +187,7 @@ static int put(struct gallery_store *store, struct db_txn *txn, struct gallery_r
 	if (!error)
 		error = subject_write(store, txn, record->id, subject,
 				      is_new ? change->subject : NULL);
-	if (!error)
+	if (!error && !subject->is_held)
 		expiry_add(txn, record->id, subject, &subject->encounters[subject->n - 1]);
 	record->encounters++;
 	record->subjects += is_new;
@@ -273,6 +273,8 @@ static int remove_from_subject(struct gallery_store *store, struct db_txn *txn,
 
 	if (!subject->n)
 		error = BM_ENOREFERENCE;
+	else if (subject->is_held)
+		error = BM_EHELD;
 	else if (change->kind == GALLERY_DELETE_SUBJECT)
 		error = delete_subject(txn, record, subject, outcome);
 	else if (change->kind == GALLERY_EXPIRE)
@@ -282,6 +284,46 @@ static int remove_from_subject(struct gallery_store *store, struct db_txn *txn,
 	/* A followed log holds no more of what was erased there than that it was erased. */
 	if (change->replica && (error == BM_ENOREFERENCE || error == BM_ENOENCOUNTER))
 		error = 0;
+	return error ? error : change_log(store, txn, &logged);
+}
+
+/* The order of expiry has no place for what a hold keeps. */
+static void change_places(struct db_txn *txn, struct gallery_record *record,
+			  const struct subject *subject, bool is_held)
+{
+	if (is_held == subject->is_held)
+		return;
+	for (uint16_t i = 0; i < subject->n; i++) {
+		if (is_held)
+			expiry_remove(txn, record->id, subject, &subject->encounters[i]);
+		else
+			expiry_add(txn, record->id, subject, &subject->encounters[i]);
+	}
+	record->held += is_held ? 1 : -1u;
+}
+
+static int change_holds(const struct gallery_store *store, struct db_txn *txn,
+			struct gallery_record *record, const struct subject *subject,
+			const struct gallery_change *change, struct gallery_outcome *outcome)
+{
+	const struct logged logged = {.change = change,
+				      .gallery = record,
+				      .pseudonym = subject->pseudonym,
+				      .encounter = ""};
+	struct holds holds = {0};
+	int error = subject->n ? holds_read(txn, record->id, subject->pseudonym, &holds)
+			       : BM_ENOREFERENCE;
+
+	if (!error && change->kind == GALLERY_HOLD)
+		error = hold_place(store, txn, record->id, subject->pseudonym, &holds, change);
+	else if (!error)
+		error = hold_release(store, txn, record->id, subject->pseudonym, &holds, change);
+	/* A followed log may have lost what it was placed on, which was erased there since. */
+	if (change->replica && (error == BM_ENOREFERENCE || error == BM_ENOHOLD))
+		error = 0;
+	else if (!error)
+		change_places(txn, record, subject, holds.n);
+	outcome->holds = holds.n;
 	return error ? error : change_log(store, txn, &logged);
 }
 
@@ -334,6 +376,7 @@ static int find_subject(struct gallery_store *store, struct db_txn *txn,
 		memcpy(subject->pseudonym, pseudonym, sizeof(pseudonym));
 		subject->n = 0;
 		subject->forget_ms = 0;
+		subject->is_held = false;
 		error = 0;
 	}
 	return error;
@@ -353,9 +396,11 @@ static int change_subject(struct gallery_store *store, struct db_txn *txn,
 		return error;
 	if (change->kind == GALLERY_PUT)
 		error = put(store, txn, &record, &subject, change, outcome);
+	else if (change->kind == GALLERY_HOLD || change->kind == GALLERY_RELEASE)
+		error = change_holds(store, txn, &record, &subject, change, outcome);
 	else
 		error = remove_from_subject(store, txn, &record, &subject, change, outcome);
-	if (!error && change->supersede)
+	if (!error && change->supersede && !subject.is_held)
 		error = supersede(store, txn, &record, &subject, change, outcome);
 	if (!error)
 		record_write(txn, &record);

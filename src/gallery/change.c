@@ -7,7 +7,7 @@
 #include "change.h"
 
 struct body_head {
-	uint32_t kind, gallery, dim, subject_len;
+	uint32_t kind, gallery, dim, text_len;
 	uint32_t generation, reserved; /* of the key that the gallery is under */
 	int64_t now_ms, captured_ms, expires_ms, enrolled_ms;
 	uint8_t pseudonym[KEYS_PSEUDONYM_LEN];
@@ -15,7 +15,10 @@ struct body_head {
 	char model[GALLERY_MODEL_MAX];
 	char name[GALLERY_NAME_MAX], encounter[GALLERY_ENCOUNTER_MAX];
 	char type[GALLERY_TYPE_MAX], site[GALLERY_SITE_MAX];
-	/* subject id, of an encounter that was put; then its floats as they are stored */
+	/*
+	 * Of an encounter that was put the subject id and its floats as they are stored, of
+	 * a hold and of its release the matter.
+	 */
 };
 
 _Static_assert(sizeof(struct body_head) == 440, "no padding in stored structs");
@@ -23,6 +26,7 @@ _Static_assert(sizeof(struct body_head) + GALLERY_SUBJECT_MAX + PACK_MAX_DIM * s
 		       CHANGES_BODY_MAX,
 	       "every change can be logged");
 _Static_assert(GALLERY_ENCOUNTER_MAX <= CHANGES_TAG_MAX, "an encounter's id is a change's tag");
+_Static_assert(GALLERY_MATTER_MAX <= GALLERY_SUBJECT_MAX, "a body has room for either text");
 
 #define BODY_MAX (sizeof(struct body_head) + GALLERY_SUBJECT_MAX + PACK_MAX_DIM * sizeof(float))
 
@@ -55,20 +59,23 @@ int change_log(const struct gallery_store *store, struct db_txn *txn, const stru
 	const uint32_t dim = l->gallery->dim;
 	uint8_t body[BODY_MAX], *end = body + sizeof(struct body_head);
 	struct changes_new change = {.time_ms = l->change->now_ms};
+	const char *text = l->stored ? l->change->subject : l->change->matter;
 	struct body_head head;
 	struct record_key owner;
 	int error;
 
 	fill_head(l, &head);
-	if (l->stored) {
-		head.subject_len = (uint32_t)strlen(l->change->subject);
-		memcpy(end, l->change->subject, head.subject_len);
-		end += head.subject_len;
-		memcpy(end, l->stored, dim * sizeof(float));
-		end += dim * sizeof(float);
+	if (text) {
+		head.text_len = (uint32_t)strlen(text);
+		memcpy(end, text, head.text_len);
+		end += head.text_len;
 		owner = subject_key(l->gallery->id, l->pseudonym);
 		change.owner = owner.data;
 		change.tag = text_bytes(l->encounter);
+	}
+	if (l->stored) {
+		memcpy(end, l->stored, dim * sizeof(float));
+		end += dim * sizeof(float);
 	}
 	memcpy(body, &head, sizeof(head));
 	change.body = (struct bytes){body, (size_t)(end - body)};
@@ -81,7 +88,7 @@ int change_log(const struct gallery_store *store, struct db_txn *txn, const stru
 struct parsed {
 	struct gallery_change change;
 	struct gallery_replica replica;
-	char name[GALLERY_NAME_MAX + 1], subject[GALLERY_SUBJECT_MAX + 1];
+	char name[GALLERY_NAME_MAX + 1], text[GALLERY_SUBJECT_MAX + 1];
 	float stored[PACK_MAX_DIM];
 };
 
@@ -95,12 +102,12 @@ static int parse_body(struct bytes body, struct parsed *out)
 	memcpy(&head, body.data, sizeof(head));
 	body = (struct bytes){body.data + sizeof(head), body.len - sizeof(head)};
 	template_len = head.kind == GALLERY_PUT ? head.dim * sizeof(float) : 0;
-	if (head.dim > PACK_MAX_DIM || head.subject_len > GALLERY_SUBJECT_MAX ||
-	    body.len != head.subject_len + template_len)
+	if (head.dim > PACK_MAX_DIM || head.text_len > GALLERY_SUBJECT_MAX ||
+	    body.len != head.text_len + template_len)
 		return BM_ECORRUPT;
-	memcpy(out->subject, body.data, head.subject_len);
-	out->subject[head.subject_len] = '\0';
-	memcpy(out->stored, body.data + head.subject_len, template_len);
+	memcpy(out->text, body.data, head.text_len);
+	out->text[head.text_len] = '\0';
+	memcpy(out->stored, body.data + head.text_len, template_len);
 	text_load(out->name, head.name, GALLERY_NAME_MAX);
 	out->replica = (struct gallery_replica){
 		.gallery = head.gallery, .dim = head.dim, .generation = head.generation};
@@ -110,7 +117,7 @@ static int parse_body(struct bytes body, struct parsed *out)
 	out->change = (struct gallery_change){
 		.kind = (enum gallery_change_kind)head.kind,
 		.gallery = out->name,
-		.subject = out->subject,
+		.subject = out->text,
 		.encounter = {.captured_ms = head.captured_ms,
 			      .expires_ms = head.expires_ms,
 			      .enrolled_ms = head.enrolled_ms},
@@ -119,6 +126,8 @@ static int parse_body(struct bytes body, struct parsed *out)
 		.now_ms = head.now_ms,
 		.replica = &out->replica,
 	};
+	if (head.kind == GALLERY_HOLD || head.kind == GALLERY_RELEASE)
+		out->change.matter = out->text;
 	text_load(out->change.encounter.id, head.encounter, GALLERY_ENCOUNTER_MAX);
 	text_load(out->change.encounter.type, head.type, GALLERY_TYPE_MAX);
 	text_load(out->change.encounter.site, head.site, GALLERY_SITE_MAX);

@@ -31,11 +31,11 @@ static void note_damage(struct check *check, const char *gallery, const char *wh
 	fault(check, gallery, what);
 }
 
-/* Every encounter that expires has its place in the order. */
+/* Every encounter that expires has its place in the order, where no hold keeps it. */
 static void check_expiry_of(struct check *check, const struct gallery_record *gallery,
 			    const struct subject *subject)
 {
-	for (uint16_t i = 0; check->has_expiry && i < subject->n; i++) {
+	for (uint16_t i = 0; check->has_expiry && !subject->is_held && i < subject->n; i++) {
 		if (subject->encounters[i].expires_ms == GALLERY_NEVER)
 			continue;
 		check->expiring++;
@@ -44,19 +44,28 @@ static void check_expiry_of(struct check *check, const struct gallery_record *ga
 	}
 }
 
+/* What a gallery's record counts. */
+struct counts {
+	uint64_t subjects, encounters, held;
+};
+
 /* Every encounter's row is there, whole, and the subject's. */
 static void check_subject(struct check *check, const struct gallery_record *gallery,
-			  const uint8_t *pseudonym, uint64_t *subjects, uint64_t *encounters)
+			  const uint8_t *pseudonym, struct counts *counts)
 {
 	struct subject subject;
+	struct holds holds;
 	struct row row;
 
 	if (subject_read(check->txn, gallery->id, pseudonym, &subject)) {
 		fault(check, gallery->name, "a subject record is damaged");
 		return;
 	}
-	*subjects += subject.n > 0;
-	*encounters += subject.n;
+	counts->subjects += subject.n > 0;
+	counts->encounters += subject.n;
+	counts->held += subject.is_held;
+	if (holds_read(check->txn, gallery->id, pseudonym, &holds))
+		fault(check, gallery->name, "a record of legal holds is damaged");
 	check_expiry_of(check, gallery, &subject);
 	for (uint16_t i = 0; i < subject.n; i++) {
 		int error = row_read(check->txn, gallery, subject.encounters[i].row, &row);
@@ -74,8 +83,9 @@ static void check_subjects(struct check *check, const struct gallery_record *gal
 {
 	static const uint8_t first[KEYS_PSEUDONYM_LEN];
 	struct record_key key = subject_key(gallery->id, first);
-	uint64_t subjects = 0, encounters = 0;
+	struct counts counts = {0};
 	struct bytes found, value;
+	uint64_t holds = 0;
 	struct db_cursor cursor;
 	bool more;
 
@@ -83,13 +93,16 @@ static void check_subjects(struct check *check, const struct gallery_record *gal
 	more = db_cursor_seek(&cursor, key_bytes(&key), &found, &value);
 	for (; more && key_in_gallery(found, gallery->id);
 	     more = db_cursor_next(&cursor, &found, &value)) {
-		check_subject(check, gallery, found.data + 4, &subjects, &encounters);
+		check_subject(check, gallery, found.data + 4, &counts);
 	}
 	db_cursor_close(&cursor);
-	if (subjects != gallery->subjects)
+	if (counts.subjects != gallery->subjects)
 		fault(check, gallery->name, "the number of subjects is wrong");
-	if (encounters != gallery->encounters)
+	if (counts.encounters != gallery->encounters)
 		fault(check, gallery->name, "the number of encounters is wrong");
+	if (!holds_count(check->txn, gallery->id, &holds) &&
+	    (counts.held != gallery->held || holds != counts.held))
+		fault(check, gallery->name, "the number of subjects under legal hold is wrong");
 }
 
 static uint64_t count_tail(struct check *check, const struct gallery_record *gallery)

@@ -123,7 +123,7 @@ static int add_all(struct db_txn *txn, uint32_t gallery, const uint8_t *pseudony
 	struct subject subject;
 	int error = subject_read(txn, gallery, pseudonym, &subject);
 
-	for (uint16_t i = 0; !error && i < subject.n; i++)
+	for (uint16_t i = 0; !error && !subject.is_held && i < subject.n; i++)
 		expiry_add(txn, gallery, &subject, &subject.encounters[i]);
 	return error;
 }

@@ -20,6 +20,7 @@ void record_to_info(const struct gallery_record *record, struct gallery_info *in
 		.created_ms = record->created_ms,
 		.subjects = record->subjects,
 		.encounters = record->encounters,
+		.held = record->held,
 		.segments = record->segments,
 		.tail_rows = record->tail_rows,
 		.next_row = record->next_row,
@@ -106,6 +107,7 @@ int gallery_subject(struct gallery_snapshot *snapshot, const struct gallery_info
 	out->encounters = arena_alloc(arena, found.n * sizeof(*out->encounters));
 	if (!out->encounters)
 		return BM_ENOMEM;
+	out->is_held = found.is_held;
 	for (out->n = 0; out->n < found.n; out->n++)
 		load_encounter(&found.encounters[out->n], &out->encounters[out->n]);
 	return 0;

@@ -7,6 +7,7 @@
  *   subjects   gallery, pseudonym                -> struct subject_record, sealed id,
  *                                                   struct stored_encounter ...
  *                                                   or, of one expired, struct subject_mark
+ *   holds      gallery, pseudonym                -> struct hold_record, struct stored_hold ...
  *   tail       gallery, row                      -> VECTOR_OFFSET zero bytes, floats, row_facts
  *   segments   gallery, last row, plane, part    -> see enum plane
  *
@@ -19,10 +20,10 @@
 #include "biomatch/gallery.h"
 
 /*
- * 2 has the change log, 3 the order of expiry; an older store is given an empty log, and
- * the order, when it is opened to be written.
+ * 2 has the change log, 3 the order of expiry, 4 legal holds; an older store is given an
+ * empty log, the order and no holds when it is opened to be written.
  */
-#define STORE_VERSION     3u
+#define STORE_VERSION     4u
 #define STORE_VERSION_OLD 1u
 
 /* In front of vectors, so that in the map they begin on a 64-byte boundary. */
@@ -65,7 +66,8 @@ struct store_record {
 
 struct gallery_record {
 	uint64_t sum;
-	uint32_t version, id, dim, reserved;
+	uint32_t version, id, dim;
+	uint32_t held; /* subjects under legal hold */
 	int64_t created_ms;
 	uint64_t subjects, encounters, next_row, segments, tail_rows;
 	uint64_t dead_rows; /* deleted rows that segments still make room for */
@@ -88,6 +90,17 @@ struct subject_record {
 struct subject_mark {
 	struct subject_record head;
 	int64_t forget_ms; /* when the mark goes, too */
+};
+
+struct hold_record {
+	uint64_t sum;
+	uint32_t version, n;
+};
+
+struct stored_hold {
+	int64_t placed_ms;
+	uint32_t sealed_len;
+	uint8_t sealed[GALLERY_MATTER_MAX + KEYS_SEAL_OVERHEAD]; /* the matter */
 };
 
 struct stored_encounter {
@@ -128,6 +141,8 @@ _Static_assert(sizeof(struct row_facts) == 88, "no padding in stored structs");
 _Static_assert(sizeof(struct stored_encounter) == 192, "no padding in stored structs");
 _Static_assert(sizeof(struct subject_record) == 16, "no padding in stored structs");
 _Static_assert(sizeof(struct subject_mark) == 24, "no padding in stored structs");
+_Static_assert(sizeof(struct hold_record) == 16, "no padding in stored structs");
+_Static_assert(sizeof(struct stored_hold) == 168, "no padding in stored structs");
 _Static_assert(sizeof(struct segment_head) == 40, "no padding in stored structs");
 
 /* A key in the caller's storage. */

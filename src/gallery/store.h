@@ -67,6 +67,7 @@ int subject_pseudonym(const struct gallery_store *store, uint32_t gallery, const
 struct subject {
 	uint8_t pseudonym[KEYS_PSEUDONYM_LEN];
 	int64_t forget_ms; /* of a mark, when it goes; 0 for none */
+	bool is_held;      /* a legal hold stands: nothing of it may be erased */
 	uint16_t n;
 	struct stored_encounter encounters[GALLERY_MAX_ENCOUNTERS];
 };
@@ -86,7 +87,28 @@ int subject_write(const struct gallery_store *store, struct db_txn *txn, uint32_
 
 void subject_write_mark(struct db_txn *txn, uint32_t gallery, const struct subject *subject);
 
-/* The order of expiry keeps a place for each encounter; errors stick to the transaction. */
+/* The legal holds on a subject. */
+struct holds {
+	uint32_t n;
+	struct stored_hold holds[GALLERY_MAX_HOLDS];
+};
+/* Reads a subject's; none where there are none. */
+int holds_read(struct db_txn *txn, uint32_t gallery, const uint8_t *pseudonym,
+	       struct holds *out) BM_MUST_CHECK;
+/* Places the hold of a change or releases it, and writes what stands then. */
+int hold_place(const struct gallery_store *store, struct db_txn *txn, uint32_t gallery,
+	       const uint8_t *pseudonym, struct holds *holds,
+	       const struct gallery_change *change) BM_MUST_CHECK;
+int hold_release(const struct gallery_store *store, struct db_txn *txn, uint32_t gallery,
+		 const uint8_t *pseudonym, struct holds *holds,
+		 const struct gallery_change *change) BM_MUST_CHECK;
+/* The records of holds on subjects of a gallery. */
+int holds_count(struct db_txn *txn, uint32_t gallery, uint64_t *n) BM_MUST_CHECK;
+
+/*
+ * The order of expiry keeps a place for each encounter of a subject that no legal hold
+ * keeps; errors stick to the transaction.
+ */
 void expiry_add(struct db_txn *txn, uint32_t gallery, const struct subject *subject,
 		const struct stored_encounter *encounter);
 void expiry_remove(struct db_txn *txn, uint32_t gallery, const struct subject *subject,

@@ -39,6 +39,7 @@ static int find(struct db_txn *txn, uint32_t gallery, const uint8_t *pseudonym, 
 int subject_read(struct db_txn *txn, uint32_t gallery, const uint8_t *pseudonym,
 		 struct subject *out)
 {
+	struct record_key key = subject_key(gallery, pseudonym);
 	struct subject_record head;
 	struct bytes value;
 	int error = find(txn, gallery, pseudonym, &value, &head);
@@ -53,7 +54,8 @@ int subject_read(struct db_txn *txn, uint32_t gallery, const uint8_t *pseudonym,
 		       sizeof(out->forget_ms));
 	memcpy(out->encounters, value.data + sizeof(head) + head.sealed_len,
 	       head.n * sizeof(out->encounters[0]));
-	return 0;
+	out->is_held = db_get(txn, DB_HOLDS, key_bytes(&key), &value);
+	return txn->error;
 }
 
 int subject_read_named(struct gallery_snapshot *snapshot, uint32_t gallery, const char *name,

@@ -169,8 +169,8 @@ int gallery_verify(struct gallery_snapshot *snapshot, const struct gallery_info 
 	if (!error)
 		error = choose_all(&found, references, now_ms, &chosen);
 	if (!error)
-		error = rotation_apply(snapshot->store, gallery->id, meeting.generation, probe,
-				       dim, meeting.turned);
+		error = rotation_apply(snapshot->store, gallery->id, meeting.generation, probe, dim,
+				       meeting.turned);
 	meeting.subject = &found;
 	if (!error)
 		error = meet_all(&meeting, &chosen, references->fused, best);

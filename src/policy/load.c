@@ -22,7 +22,8 @@
 #define WITH_SCORES (COMPARING | SEARCHING)
 #define CAPTURING   (WITH_SCORES | BIT(POLICY_ANALYSE) | BIT(POLICY_EXTRACT))
 #define IN_GALLERIES                                                                               \
-	(BIT(POLICY_VERIFY) | SEARCHING | BIT(POLICY_READ) | BIT(POLICY_DELETE) | BIT(POLICY_ADMIN))
+	(BIT(POLICY_VERIFY) | SEARCHING | BIT(POLICY_READ) | BIT(POLICY_DELETE) |                  \
+	 BIT(POLICY_HOLD) | BIT(POLICY_ADMIN))
 
 struct loader {
 	struct policy *policy;
@@ -128,8 +129,8 @@ static int load_operations(struct loader *l, const struct yaml_value *list,
 		if (v->kind != YAML_SCALAR || policy_operation_parse(v->text, &operation))
 			return FAIL(l, v,
 				    "operations may be verify, compare, verify_document, identify, "
-				    "enrol, read, delete, analyse, extract, admin, audit and "
-				    "follow, not \"%s\"",
+				    "enrol, read, delete, hold, analyse, extract, admin, audit "
+				    "and follow, not \"%s\"",
 				    v->text ? v->text : "");
 		p->operations |= BIT(operation);
 	}

@@ -33,6 +33,7 @@ static Biomatch__V1__Gallery *gallery_to_wire(struct service_call *call,
 	to->dimension = from->dim;
 	to->subjects = from->subjects;
 	to->encounters = from->encounters;
+	to->held_subjects = from->held;
 	to->segments = from->segments;
 	to->tail_rows = from->tail_rows;
 	to->key_generation = from->key_generation + 1;

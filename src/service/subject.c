@@ -92,6 +92,7 @@ static int get(struct service_call *call, struct faceworker *worker)
 	if (error)
 		return error;
 	out->subject_id = request->subject_id;
+	out->legal_hold = subject.is_held;
 	call->response = &out->base;
 	return encounters_to_wire(call, &subject, &out->encounters, &out->n_encounters);
 }
