@@ -148,6 +148,9 @@ function receipt({ receipt: entry }) {
   return `${entry.sequence}:${entry.hash.toString('hex')}`;
 }
 
+// The name of a reason; the number of one that is newer than the protos at hand, which is for an officer, too.
+const nameOf = (reason) => String(reason).replace('REASON_', '');
+
 async function enrol(service, purpose, gallery, subject, path) {
   // Made before the first try and kept through all of them: a repeat returns the first answer. A standby that took the
   // lead in between does not know it, but finds the encounter of this name there.
@@ -157,8 +160,7 @@ async function enrol(service, purpose, gallery, subject, path) {
   try {
     const answer = await service.call('EnrolmentService', 'Enrol', request);
     const outcome = answer.outcome.replace('ENROL_OUTCOME_', '');
-    const reason = answer.reason.replace('REASON_', '');
-    console.log('enrolled', outcome, ...(reason === 'UNSPECIFIED' ? [] : [reason]), receipt(answer));
+    console.log('enrolled', outcome, ...(answer.reason === 'REASON_UNSPECIFIED' ? [] : [nameOf(answer.reason)]), receipt(answer));
   } catch (fault) {
     if (fault.reason !== 'ALREADY_EXISTS') throw fault;
     console.log('enrolled before');
@@ -173,9 +175,9 @@ async function verify(service, purpose, gallery, subject, captures) {
     const decision = answer.decision.replace('DECISION_', '');
     if (decision !== 'REFER') {
       console.log('verified', decision, receipt(answer));
-      return decision === 'MATCH' ? 0 : 2;
+      return { MATCH: 0, NO_MATCH: 2 }[decision] ?? 4;
     }
-    const reason = answer.reason.replace('REASON_', '');
+    const reason = nameOf(answer.reason);
     console.log('verified', decision, reason, receipt(answer));
     if (!RETAKE[reason]) break;
     console.log(RETAKE[reason]);

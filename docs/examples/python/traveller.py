@@ -18,7 +18,7 @@ import time
 import uuid
 
 import grpc
-from biomatch.v1.common_pb2 import DECISION_MATCH, DECISION_REFER, Decision, Image, Probe, Reason
+from biomatch.v1.common_pb2 import DECISION_MATCH, DECISION_NO_MATCH, DECISION_REFER, Decision, Image, Probe, Reason
 from biomatch.v1.enrolment_service_pb2 import Encounter, EnrolOutcome, EnrolRequest, EnrolResponse
 from biomatch.v1.matching_service_pb2 import VerifyRequest, VerifyResponse
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
@@ -149,6 +149,11 @@ def receipt(answer):
     return "%d:%s" % (answer.receipt.sequence, answer.receipt.hash.hex())
 
 
+def name_of(reason):
+    """The name of a reason; the number of one that is newer than this program, which is for an officer, too."""
+    return Reason.Name(reason).removeprefix("REASON_") if reason in Reason.values() else str(reason)
+
+
 def enrol(service, purpose, gallery, subject, path):
     # Made before the first try and kept through all of them: a repeat returns the first answer. A standby that took the
     # lead in between does not know it, but finds the encounter of this name there.
@@ -163,7 +168,7 @@ def enrol(service, purpose, gallery, subject, path):
         print("enrolled before")
         return
     outcome = EnrolOutcome.Name(answer.outcome).removeprefix("ENROL_OUTCOME_")
-    reason = Reason.Name(answer.reason).removeprefix("REASON_") + " " if answer.reason else ""
+    reason = name_of(answer.reason) + " " if answer.reason else ""
     print("enrolled", outcome, reason + receipt(answer))
 
 
@@ -175,8 +180,8 @@ def verify(service, purpose, gallery, subject, captures):
         decision = Decision.Name(answer.decision).removeprefix("DECISION_")
         if answer.decision != DECISION_REFER:
             print("verified", decision, receipt(answer))
-            return 0 if answer.decision == DECISION_MATCH else 2
-        reason = Reason.Name(answer.reason).removeprefix("REASON_")
+            return {DECISION_MATCH: 0, DECISION_NO_MATCH: 2}[answer.decision]
+        reason = name_of(answer.reason)
         print("verified", decision, reason, receipt(answer))
         if reason not in RETAKE:
             break
