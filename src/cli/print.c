@@ -184,6 +184,8 @@ void print_basis(const Biomatch__V1__MatchBasis *basis, const char *rate_name)
 		return;
 	print_fact("strictness", "%s %g, calibration %s", rate_name, basis->target_rate,
 		   basis->calibration_id);
+	if (basis->refer_rate > 0)
+		print_fact("refers up to", "%s %g", rate_name, basis->refer_rate);
 	print_fact("compared", "%llu, model %s", (unsigned long long)basis->compared, basis->model);
 }
 

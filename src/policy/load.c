@@ -466,6 +466,12 @@ static int check_targets(struct loader *l, const struct yaml_value *map,
 
 	if (error)
 		return error;
+	/* Beyond what was measured the zone could be empty without a word. */
+	if (p->refer_fmr > l->pack->calibration[0].fmr)
+		return FAIL(l, find_key(map, "refer_fmr"),
+			    "refer_fmr %g is beyond what calibration %s has measured; the largest "
+			    "is %g",
+			    p->refer_fmr, l->pack->calibration_id, l->pack->calibration[0].fmr);
 	if (p->target_fpir && pack_threshold(l->pack, fmr, &score, &smallest))
 		return FAIL(
 			l, find_key(map, "target_fpir"),

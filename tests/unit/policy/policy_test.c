@@ -497,6 +497,23 @@ static void test_refused(void **state)
 	}
 }
 
+/* A zone that begins where nothing was measured could be empty. */
+static void test_refers_within_what_was_measured(void **state)
+{
+	const double first = pack.calibration[0].fmr;
+	char message[POLICY_MESSAGE_LEN] = "";
+	struct policy *policy;
+
+	pack.calibration[0].fmr = 0.05;
+	policy = open_good(*state, HEAD GATE "    refer_fmr: 0.05\n");
+	policy_close(policy);
+	assert_int_equal(open_text(*state, HEAD GATE "    refer_fmr: 0.06\n", &policy, message),
+			 BM_ECONF);
+	assert_non_null(strstr(message, ":11: refer_fmr 0.06 is beyond what calibration cal-1 has "
+					"measured; the largest is 0.05"));
+	pack.calibration[0].fmr = first;
+}
+
 static void test_missing_file(void **state)
 {
 	char message[POLICY_MESSAGE_LEN];
@@ -560,6 +577,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_quality, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_estate, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_refers_within_what_was_measured, setup,
+						teardown),
 		cmocka_unit_test(test_missing_file),
 		cmocka_unit_test(test_shipped_policy),
 	};
