@@ -101,7 +101,7 @@ $(GEN)/descriptor_set.pb: $(addprefix proto/,$(PROTOS))
 $(GEN)/stamp: $(GEN_C) $(GEN)/descriptor_set.pb
 	@touch $@
 
-$B/obj/gen/%.o: $(GEN)/%.c
+$B/obj/gen/%.o: $(GEN)/%.c | $(GEN)/stamp
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) -std=gnu11 -g $(OPT_$(MODE)) -fPIC -w -c $< -o $@
 
