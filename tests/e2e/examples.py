@@ -152,3 +152,10 @@ def protos(*folders):
     """The .proto files below these folders of proto/, as protoc is given them."""
     return sorted(os.path.relpath(os.path.join(PROTO, folder, name), PROTO) for folder in folders
                   for name in os.listdir(os.path.join(PROTO, folder)) if name.endswith(".proto"))
+
+
+def python_program(folder):
+    """The command of the example in Python, with what it imports made in a folder, to be its PYTHONPATH."""
+    made("protoc", "-I", PROTO, "-I", "/usr/include", "--python_out=" + folder, *protos("biomatch/v1", "google/rpc"))
+    made("protoc", "-I", os.path.join(PROTO, "grpc"), "--python_out=" + folder, "health/v1/health.proto")
+    return [sys.executable, os.path.join(EXAMPLES, "python/traveller.py")]

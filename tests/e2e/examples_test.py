@@ -7,7 +7,7 @@ import shutil
 import sys
 import unittest
 
-from examples import EXAMPLES, PROTO, Language, made, protos
+from examples import EXAMPLES, PROTO, Language, python_program
 from harness import ROOT, run
 from messages import common
 from served import Served, read
@@ -18,10 +18,8 @@ MODULES = os.path.join(ROOT, "build/node/node_modules")
 class Python(Language, Served):
     @classmethod
     def make(cls, folder):
-        made("protoc", "-I", PROTO, "-I", "/usr/include", "--python_out=" + folder, *protos("biomatch/v1", "google/rpc"))
-        made("protoc", "-I", os.path.join(PROTO, "grpc"), "--python_out=" + folder, "health/v1/health.proto")
         cls.environment = {"PYTHONPATH": folder}
-        return [sys.executable, os.path.join(EXAMPLES, "python/traveller.py")]
+        return python_program(folder)
 
     def receipts(self, found):
         super().receipts(found)

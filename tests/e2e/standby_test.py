@@ -5,12 +5,14 @@ import random
 import shutil
 import signal
 import socket
+import subprocess
 import threading
 import time
 import unittest
 
 import grpc
 
+from examples import ADA, python_program
 from harness import BUILD, ROOT, WAIT, Daemon, run, wait_for
 from messages import admin, common, enrolment, health
 from served import ADMIN, ENROLMENT, POLICY, Client, Served, read, refused, told
@@ -285,6 +287,35 @@ class StandbyTest(Served):
         self.assertTrue(self.holds(self.a, "ours"))
         self.assertEqual(self.a.role(), "standby")
 
+    def test_an_endpoint_finds_who_serves(self):
+        """The program of docs/examples: its enrolments go to the leader, and to the next one without its being restarted."""
+        os.mkdir(self.path("stubs"))
+        program = python_program(self.path("stubs"))
+
+        def travel(first, second, subject):
+            return subprocess.Popen(
+                [*program, "localhost:%d,localhost:%d" % (first.port, second.port), self.path("pki/ca.pem"), self.path("pki/lane"),
+                 "gate", "people", subject, *ADA], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONPATH": self.path("stubs")})
+
+        def checks():
+            return self.b.daemon.metrics().get('biomatch_rpcs_total{method="Check",status="OK",class="lane"}', 0)
+
+        def ends_well(process):
+            out = process.communicate(timeout=WAIT)[0]
+            self.assertEqual(process.returncode, 0, out)
+            self.assertIn("verified MATCH", out)
+        ends_well(travel(self.a, self.b, "one"))
+        self.in_step()
+        self.a.kill()
+        before = checks()
+        process = travel(self.a, self.b, "two")
+        wait_for(lambda: checks() > before or process.poll() is not None, "the endpoint to ask the standby")
+        self.promote(self.b)
+        ends_well(process)
+        self.assertTrue(self.b.lane.verify("one", self.templates[0]).raw.score > 0.9)
+        self.assertTrue(self.b.lane.verify("two", self.templates[0]).raw.score > 0.9)
+
     def fails(self, function, *arguments):
         with self.assertRaises(grpc.RpcError) as caught:
             function(*arguments)
@@ -400,7 +431,7 @@ class StreamTest(StandbyTest):
 
     # Once is enough.
     test_follows_and_refuses = test_reads_have_an_age = test_killed_under_load_then_promoted = None
-    test_old_leader_is_fenced = test_writes_of_two_leaders_are_not_mixed = None
+    test_old_leader_is_fenced = test_writes_of_two_leaders_are_not_mixed = test_an_endpoint_finds_who_serves = None
 
 
 class SlowTest(StreamTest):
