@@ -71,7 +71,7 @@ GEN_C    := $(patsubst %.proto,$(GEN)/%.pb-c.c,$(PROTOS) $(GOOGLE))
 GEN_OBJ  := $(patsubst $(GEN)/%.c,$B/obj/gen/%.o,$(GEN_C))
 
 .PHONY: all help analyse setup demo test test-crash test-memory test-search unit e2e lint layers format clean install check-format \
-        bench bench-serve bench-writer bench-fleet soak accuracy sbom api release-protos
+        bench bench-serve bench-writer bench-fleet soak accuracy sbom api released
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -273,9 +273,10 @@ sbom: all ## what the programs are made of, as SPDX 2.3: $B/biomatchd.spdx.json
 api: $(GEN)/descriptor_set.pb ## write the API reference, docs/api.md, from the protos' comments
 	scripts/api-reference $< >docs/api.md
 
-release-protos: ## with a release: keep the interface as what later ones must not break
+released: all ## with a release: keep what is there as what later ones must not break
 	$(BUF) breaking proto --against proto/released.binpb
 	$(BUF) build proto --exclude-source-info --output proto/released.binpb
+	tests/e2e/released_test.py $B --write
 
 clean: ## remove what this MODE built
 	rm -rf $B
