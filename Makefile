@@ -219,6 +219,7 @@ accuracy: all ## measure the pack on the labelled faces in BIOMATCH_DATA: rates,
 		--templates build/accuracy/templates.jsonl --output build/accuracy
 	/usr/bin/python3 tests/accuracy/frames.py build/packs/faceplugin-0.0.1 build/accuracy/templates.jsonl
 	/usr/bin/python3 -B tests/accuracy/references.py build/packs/faceplugin-0.0.1 build/accuracy/templates.jsonl
+	/usr/bin/python3 -B tests/accuracy/quality.py $B $(or $(BIOMATCH_DATA),../shared/data)/faces/lfw_dev
 
 demo: setup ## set up, build, start the daemon, enrol, verify, compare, identify
 	$(MAKE) --no-print-directory all

@@ -38,7 +38,9 @@
 	X(MARGIN_BELOW, 0)                                                                         \
 	X(BACKGROUND_UNIFORMITY, 0)                                                                \
 	X(NATURAL_COLOUR, 0)                                                                       \
-	X(COMPRESSION, 1)
+	X(COMPRESSION, 1)                                                                          \
+	X(EYES_VISIBLE, 0)                                                                         \
+	X(MOUTH_VISIBLE, 0)
 
 enum quality_component {
 #define QUALITY_SYMBOL(symbol, counts) QUALITY_##symbol,

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <complex>
 #include <opencv2/imgproc.hpp>
+#include <vector>
 
 #include "align.h"
 #include "crop.h"
@@ -39,14 +41,12 @@ cv::Rect patch(double left, double top, double right, double bottom)
 		cv::Point(cvRound((right + BORDER) * ZOOM), cvRound((bottom + BORDER) * ZOOM))};
 }
 
-bool take_portrait(const cv::Mat &picture, const face_found &face, portrait &out)
+portrait take_portrait(const cv::Mat &picture, const cv::Matx23d &by)
 {
-	double by[2][3];
+	portrait out;
 	cv::Mat part;
+	cv::Matx23d zoomed = by * ZOOM;
 
-	if (align_find_transform(face.landmarks, by))
-		return false;
-	cv::Matx23d zoomed = cv::Matx23d(&by[0][0]) * ZOOM;
 	/* Of a pixel's centre: template unit -8 is the left edge. */
 	zoomed(0, 2) += (BORDER + 0.5) * ZOOM - 0.5;
 	zoomed(1, 2) += (BORDER + 0.5) * ZOOM - 0.5;
@@ -56,7 +56,25 @@ bool take_portrait(const cv::Mat &picture, const face_found &face, portrait &out
 	out.skin = cv::Mat::zeros(SIDE, SIDE, CV_8U);
 	cv::ellipse(out.skin, cv::RotatedRect(cv::Point2f(128, 164), cv::Size2f(132, 160), 0),
 		    cv::Scalar(255), cv::FILLED);
-	return true;
+	return out;
+}
+
+/*
+ * The rotation, scale and shift that lay the eyes alone on those of the template: where
+ * a mouth is covered, its points are a guess. As complex numbers, t = factor p + shift.
+ */
+cv::Matx23d by_eyes(const face_found &face)
+{
+	const std::complex<double> to_left(38.3, 51.7), to_right(73.5, 51.5);
+	auto point = [&](int i) {
+		return std::complex<double>(static_cast<double>(face.landmarks[i].x),
+					    static_cast<double>(face.landmarks[i].y));
+	};
+	std::complex<double> factor = (to_right - to_left) / (point(1) - point(0));
+	std::complex<double> shift = to_left - factor * point(0);
+
+	return {factor.real(), -factor.imag(), shift.real(),
+		factor.imag(), factor.real(),  shift.imag()};
 }
 
 /* Shares of the skin's pixels by brightness. */
@@ -146,6 +164,61 @@ double warmth(const portrait &face)
 	cv::Scalar mean = cv::mean(face.colour, face.skin);
 
 	return (mean[1] - mean[2]) / 2;
+}
+
+/* The skin of both cheeks between two heights, by the median of each channel. */
+cv::Vec3d cheek_colour(const portrait &face, double top, double bottom)
+{
+	cv::Vec3d median;
+
+	for (int channel = 0; channel < 3; channel++) {
+		std::vector<uint8_t> values;
+
+		for (const cv::Rect &cheek :
+		     {patch(28, top, 46, bottom), patch(66, top, 84, bottom)}) {
+			cv::Mat part;
+
+			cv::extractChannel(face.colour(cheek), part, channel);
+			values.insert(values.end(), part.begin<uint8_t>(), part.end<uint8_t>());
+		}
+		auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+		std::nth_element(values.begin(), middle, values.end());
+		median[channel] = *middle;
+	}
+	return median;
+}
+
+/* The share of an area that has the colour of the cheeks, or may be lips: redder and darker. */
+double bare(const portrait &face, const cv::Vec3d &cheek, const cv::Rect &area, bool with_lips)
+{
+	int n = 0;
+
+	for (int y = area.y; y < area.y + area.height; y++) {
+		for (int x = area.x; x < area.x + area.width; x++) {
+			cv::Vec3d p = face.colour.at<cv::Vec3b>(y, x);
+			double light = p[0] / std::max(cheek[0], 1.0);
+			double red = p[1] - cheek[1], blue = p[2] - cheek[2];
+
+			if (std::hypot(red, blue) < 14 && light > 0.45 && light < 1.6)
+				n++;
+			else if (with_lips && red > 0 && std::abs(blue) < 18 && light > 0.25 &&
+				 light < 1.5)
+				n++;
+		}
+	}
+	return static_cast<double>(n) / area.area();
+}
+
+/* Beside cheeks that glasses do not reach, and beside what a mask leaves of them. */
+void judge_cover(const portrait &face, uint8_t *value)
+{
+	cv::Vec3d below = cheek_colour(face, 66, 80), above = cheek_colour(face, 57, 66);
+	double left = bare(face, below, patch(26, 44, 50, 62), false);
+	double right = bare(face, below, patch(61, 44, 85, 62), false);
+	double mouth = bare(face, above, patch(38, 84, 74, 108), true);
+
+	value[QUALITY_EYES_VISIBLE] = ramp(std::min(left, right), 0.05, 0.25);
+	value[QUALITY_MOUTH_VISIBLE] = ramp(mouth, 0, 0.5);
 }
 
 /* What is behind the head, at a size where it is 60 pixels wide. */
@@ -238,19 +311,21 @@ void judge_face(const cv::Mat &picture, double step, const face_found &face,
 {
 	uint8_t *value = quality.value;
 	geometry_head head;
-	portrait shown;
-	double measure;
+	double by[2][3], measure;
 
 	std::fill_n(value, QUALITY_COMPONENTS, static_cast<uint8_t>(QUALITY_UNKNOWN));
 	geometry_find_head(face.landmarks, &head);
-	if (!plausible(picture, face, head) || !take_portrait(picture, face, shown))
+	if (!plausible(picture, face, head) || align_find_transform(face.landmarks, by))
 		return;
+
+	portrait shown = take_portrait(picture, cv::Matx23d(&by[0][0]));
 	geometry_find_pose(face.landmarks, &pose);
 	value[QUALITY_INTER_EYE_DISTANCE] = ramp(static_cast<double>(face.eye_distance), 0, 90);
 	value[QUALITY_POSE_YAW] = turned(pose.yaw);
 	value[QUALITY_POSE_ROLL] = turned(pose.roll);
 	judge_place(picture, head, value);
 	judge_light(shown, value);
+	judge_cover(take_portrait(picture, by_eyes(face)), value);
 	if (points)
 		value[QUALITY_MOUTH_CLOSED] =
 			ramp(geometry_mouth_opening(points, &head), 0.3, 0.05);

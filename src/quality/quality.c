@@ -31,6 +31,7 @@ const struct quality quality_portrait = {{
 	[QUALITY_BACKGROUND_UNIFORMITY] = 60,
 	[QUALITY_NATURAL_COLOUR] = 60,
 	[QUALITY_COMPRESSION] = 50,
+	[QUALITY_EYES_VISIBLE] = 25,
 }};
 
 uint8_t quality_overall(const struct quality *has)

@@ -33,10 +33,10 @@ static int by_value(const void *a, const void *b)
 }
 
 /* The enumerators stand in the order of the components, after one for none. */
-_Static_assert((int)BIOMATCH__V1__QUALITY_COMPONENT__QUALITY_COMPONENT_COMPRESSION ==
-		       QUALITY_COMPRESSION + 1,
+_Static_assert((int)BIOMATCH__V1__QUALITY_COMPONENT__QUALITY_COMPONENT_MOUTH_VISIBLE ==
+		       QUALITY_MOUTH_VISIBLE + 1,
 	       "components and their names differ");
-_Static_assert(QUALITY_COMPRESSION + 1 == QUALITY_COMPONENTS, "a component has no name");
+_Static_assert(QUALITY_MOUTH_VISIBLE + 1 == QUALITY_COMPONENTS, "a component has no name");
 
 static int fill_quality(struct service_call *call, const struct quality *from,
 			Biomatch__V1__AnalyseResponse *out)

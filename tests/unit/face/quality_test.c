@@ -382,6 +382,61 @@ static struct pixels open_mouth(const struct subject *s, int step)
 	return out;
 }
 
+static void blend(uint8_t *pixel, const uint8_t over[3], double share)
+{
+	for (int c = 0; c < 3; c++)
+		pixel[c] = clamp_byte(pixel[c] + share * (over[c] - pixel[c]));
+}
+
+/* Glasses, ever darker. */
+static struct pixels tint_glasses(const struct subject *s, int step)
+{
+	static const uint8_t glass[3] = {25, 20, 20};
+	const struct face_found *face = &s->report.faces[0];
+	double wide = (double)face->eye_distance * 0.45, high = wide * 0.85;
+	struct pixels out = copy_pixels(&s->pixels);
+
+	for (int y = 0; y < out.height; y++) {
+		for (int x = 0; x < out.width; x++) {
+			for (int eye = 0; eye < 2; eye++) {
+				const struct face_point *p = &face->landmarks[eye];
+
+				if (hypot((x - (double)p->x) / wide, (y - (double)p->y) / high) < 1)
+					blend(pixel_at(&out, x, y), glass, 0.16 * step);
+			}
+		}
+	}
+	return out;
+}
+
+/* A surgical mask that is pulled up from the chin to the nose. */
+static struct pixels pull_up_mask(const struct subject *s, int step)
+{
+	static const uint8_t cloth[3] = {230, 200, 160};
+	const struct face_found *face = &s->report.faces[0];
+	const struct face_point *p = face->landmarks;
+	double eyes = (double)face->eye_distance, half = eyes * 0.9;
+	double cx = (double)(p[3].x + p[4].x) / 2,
+	       chin = (double)(p[3].y + p[4].y) / 2 + eyes * 0.6;
+	double edge = chin - eyes * 0.23 * step;
+	struct pixels out = copy_pixels(&s->pixels);
+
+	for (int y = (int)edge; step && y < (int)(chin + eyes * 0.4) && y < out.height; y++) {
+		for (int x = 0; x < out.width; x++) {
+			if (fabs(x - cx) < half)
+				blend(pixel_at(&out, x, y), cloth, 1);
+		}
+	}
+	return out;
+}
+
+static void test_cover(void **state)
+{
+	(void)state;
+	falls(QUALITY_EYES_VISIBLE, tint_glasses, 60);
+	falls(QUALITY_MOUTH_VISIBLE, pull_up_mask, 60);
+}
+
 static void test_light(void **state)
 {
 	(void)state;
@@ -480,15 +535,11 @@ static void test_only_when_wanted(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_light),
-		cmocka_unit_test(test_sharpness),
-		cmocka_unit_test(test_pose),
-		cmocka_unit_test(test_place),
-		cmocka_unit_test(test_surroundings),
-		cmocka_unit_test(test_mouth),
-		cmocka_unit_test(test_compression),
-		cmocka_unit_test(test_overall),
-		cmocka_unit_test(test_only_when_wanted),
+		cmocka_unit_test(test_light),     cmocka_unit_test(test_cover),
+		cmocka_unit_test(test_sharpness), cmocka_unit_test(test_pose),
+		cmocka_unit_test(test_place),     cmocka_unit_test(test_surroundings),
+		cmocka_unit_test(test_mouth),     cmocka_unit_test(test_compression),
+		cmocka_unit_test(test_overall),   cmocka_unit_test(test_only_when_wanted),
 	};
 
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);
