@@ -3,7 +3,7 @@
 # libraries that only x may use. `make layers` proves both.
 
 MODULES := base crypto accuracy quality document passive yaml pack keys conf wire db changes audit score face faceworker batch policy \
-           net gallery writer client standby service metrics console envelope
+           net gallery writer client standby service metrics console envelope dump
 
 DEPS_base       :=
 DEPS_quality    := base
@@ -27,6 +27,7 @@ DEPS_policy     := base yaml pack batch quality
 DEPS_net        := base
 DEPS_gallery    := base db changes score keys pack
 DEPS_writer     := base db changes gallery keys pack
+DEPS_dump       := base audit db gallery wire
 DEPS_metrics    := base
 DEPS_envelope   := base crypto
 DEPS_console    := base
@@ -41,7 +42,7 @@ DIR_biomatch       := cli
 DIR_biomatch-face  := facemain
 DIR_biomatch-calibrate := calibrate
 DEPS_daemon        := base crypto passive yaml conf pack keys db changes gallery writer policy batch faceworker face \
-                      service net score wire metrics console audit envelope quality standby client
+                      service net score wire metrics console audit envelope dump quality standby client
 DEPS_cli           := base client wire audit envelope
 DEPS_calibrate     := base accuracy pack face faceworker score
 DEPS_facemain      := base pack face faceworker score quality document
@@ -68,6 +69,7 @@ LIBS_policy     := -lm
 LIBS_net        := -levent_core -lnghttp2 -lssl -lcrypto -pthread
 LIBS_gallery    := -lm
 LIBS_envelope   := -lcrypto
+LIBS_dump       := -lcrypto
 LIBS_writer     := -pthread
 LIBS_metrics    := -lm -pthread
 LIBS_console    := -levent_extra -levent_core -pthread

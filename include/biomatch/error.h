@@ -167,6 +167,8 @@ enum grpc_status {
 	X(ELOCKED, "STORE_LOCKED", FAILED_PRECONDITION, "another daemon has the store open")       \
 	X(EBACKUP, "BACKUP_INVALID", DATA_LOSS,                                                    \
 	  "the backup is damaged, not whole, or sealed to another key")                            \
+	X(EDUMP, "DUMP_INVALID", DATA_LOSS,                                                        \
+	  "the dump is damaged, not whole, or of a format that this version does not read")        \
 	X(ECONF, "CONFIG_INVALID", INVALID_ARGUMENT, "the configuration is not valid")             \
 	X(EPACK, "PACK_INVALID", FAILED_PRECONDITION,                                              \
 	  "the model pack is missing or damaged; run the set-up again")                            \

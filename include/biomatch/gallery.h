@@ -173,6 +173,23 @@ int gallery_holds(struct gallery_snapshot *snapshot, const struct gallery_info *
 		  const char *subject, struct gallery_hold out[GALLERY_MAX_HOLDS],
 		  size_t *n) BM_MUST_CHECK;
 
+/* A subject with all that is held of it, its templates as the model gave them. */
+struct gallery_dumped {
+	char id[GALLERY_SUBJECT_MAX + 1];
+	size_t n, n_holds;
+	const struct gallery_encounter *encounters; /* oldest first */
+	const float *templates;                     /* n x dim */
+	struct gallery_hold holds[GALLERY_MAX_HOLDS];
+};
+/*
+ * Shows every subject of a gallery, until visit gives an error, which is given back. What
+ * it is shown is wiped behind it. Marks of subjects that have expired are not shown: nobody
+ * knows their ids.
+ */
+int gallery_dump(struct gallery_snapshot *snapshot, const struct gallery_info *gallery,
+		 int (*visit)(void *ctx, const struct gallery_dumped *subject),
+		 void *ctx) BM_MUST_CHECK;
+
 /* The references that are still under an older generation of the key than the gallery. */
 int gallery_rows_to_reencode(struct gallery_snapshot *snapshot, const struct gallery_info *gallery,
 			     uint64_t *rows) BM_MUST_CHECK;

@@ -18,12 +18,22 @@
 #define DEFAULT_CONFIG "/etc/biomatchd/biomatchd.yaml"
 
 struct arguments {
-	const char *config, *port_file, *backup, *restore, *key;
+	const char *config, *port_file, *backup, *restore, *dump, *load, *key;
 	struct offline_trust trust;
 	bool check, fsck;
 };
 
-enum { KEY_CHECK = 256, KEY_PORT_FILE, KEY_FSCK, KEY_BACKUP, KEY_RESTORE, KEY_KEY, KEY_PUBLIC_KEY };
+enum {
+	KEY_CHECK = 256,
+	KEY_PORT_FILE,
+	KEY_FSCK,
+	KEY_BACKUP,
+	KEY_RESTORE,
+	KEY_DUMP,
+	KEY_LOAD,
+	KEY_KEY,
+	KEY_PUBLIC_KEY
+};
 
 static const struct argp_option option_list[] = {
 	{"config", 'c', "FILE", 0, "The configuration [" DEFAULT_CONFIG "]", 0},
@@ -32,8 +42,13 @@ static const struct argp_option option_list[] = {
 	{"fsck", KEY_FSCK, NULL, 0, "Check every record of the store, then end", 0},
 	{"backup", KEY_BACKUP, "FILE", 0, "Back the store up to a new file sealed to --key", 0},
 	{"restore", KEY_RESTORE, "FILE", 0, "Make the store from a backup opened with --key", 0},
-	{"key", KEY_KEY, "FILE", 0, "An X25519 key in PEM: public to back up, private to restore",
+	{"dump", KEY_DUMP, "FILE", 0,
+	 "Write what the store holds to a new file, readable without the store key, sealed to "
+	 "--key",
 	 0},
+	{"load", KEY_LOAD, "FILE", 0, "Make the store from a dump opened with --key", 0},
+	{"key", KEY_KEY, "FILE", 0,
+	 "An X25519 key in PEM: public to back up and dump, private to restore and load", 0},
 	{"public-key", KEY_PUBLIC_KEY, "FILE", 0,
 	 "A key, PEM, that may have signed the audit log: --fsck judges signatures; repeatable", 0},
 	{"port-file", KEY_PORT_FILE, "FILE", 0, "Write the port to a new file once ready", 0},
@@ -43,6 +58,7 @@ static const struct argp_option option_list[] = {
 static error_t parse_option(int key, char *value, struct argp_state *state)
 {
 	struct arguments *a = state->input;
+	int sealed;
 
 	switch (key) {
 	case 'c':
@@ -60,6 +76,12 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
 	case KEY_RESTORE:
 		a->restore = value;
 		return 0;
+	case KEY_DUMP:
+		a->dump = value;
+		return 0;
+	case KEY_LOAD:
+		a->load = value;
+		return 0;
 	case KEY_KEY:
 		a->key = value;
 		return 0;
@@ -76,10 +98,13 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
 		argp_error(state, "there is nothing to do with \"%s\"", value);
 		return EINVAL;
 	case ARGP_KEY_END:
-		if (a->check + a->fsck + (a->backup != NULL) + (a->restore != NULL) > 1)
+		sealed = !!a->backup + !!a->restore + !!a->dump + !!a->load;
+		if (a->check + a->fsck + sealed > 1)
 			argp_error(state, "one thing at a time");
-		if ((a->backup || a->restore) != (a->key != NULL))
-			argp_error(state, "--backup and --restore need a --key, and nothing else");
+		if (sealed != (a->key != NULL))
+			argp_error(state,
+				   "--backup, --restore, --dump and --load need a --key, and "
+				   "nothing else");
 		if (a->trust.n && !a->fsck)
 			argp_error(state, "--public-key is for --fsck");
 		return 0;
@@ -183,8 +208,12 @@ static int work_offline(const struct arguments *a, const struct conf *conf)
 		error = offline_fsck(conf, &a->trust, message);
 	else if (a->backup)
 		error = offline_backup(conf, a->backup, a->key, message);
-	else
+	else if (a->restore)
 		error = offline_restore(conf, a->restore, a->key, message);
+	else if (a->dump)
+		error = offline_dump(conf, a->dump, a->key, message);
+	else
+		error = offline_load(conf, a->load, a->key, message);
 	return error ? fail(error, message) : EX_OK;
 }
 
@@ -210,7 +239,7 @@ int main(int argc, char **argv)
 	if (error)
 		return fail(error, message);
 	log_set_level(conf->log.level);
-	if (a.fsck || a.backup || a.restore)
+	if (a.fsck || a.key)
 		status = work_offline(&a, conf);
 	else
 		status = a.check ? check(&a, conf) : run(&a, conf);

@@ -12,7 +12,9 @@
 
 #include "biomatch/audit.h"
 #include "biomatch/changes.h"
+#include "biomatch/clock.h"
 #include "biomatch/db.h"
+#include "biomatch/dump.h"
 #include "biomatch/envelope.h"
 #include "biomatch/gallery.h"
 #include "biomatch/keys.h"
@@ -28,6 +30,7 @@ struct look {
 	struct db *db;
 	struct gallery_store *store;
 	uint64_t faults, entries;
+	struct dump_counts counts;
 	char *message;
 	const struct audit_trust *trust; /* NULL where signatures are not judged */
 };
@@ -216,49 +219,51 @@ int offline_fsck(const struct conf *conf, const struct offline_trust *files,
 	return error;
 }
 
-/* The copy goes through a pipe, from LMDB's thread to the one that seals. */
-struct copy {
-	struct db *db;
+/* What is to be sealed goes through a pipe, from a thread that writes to the one that seals. */
+struct feed {
+	struct look *look;
+	int (*write)(struct look *look, int fd);
 	int to, error;
 };
 
-static void *copy_store(void *arg)
+static void *feed_seal(void *arg)
 {
-	struct copy *copy = arg;
+	struct feed *feed = arg;
 
-	copy->error = db_copy(copy->db, copy->to);
-	close(copy->to);
+	feed->error = feed->write(feed->look, feed->to);
+	close(feed->to);
 	return NULL;
 }
 
-static int seal_copy(struct db *db, int out, const char *public_key)
+static int seal(struct feed *feed, int out, const char *public_key)
 {
-	struct copy copy = {.db = db};
 	pthread_t thread;
 	int ends[2], error;
 
 	if (pipe2(ends, O_CLOEXEC))
 		return BM_EIO;
-	copy.to = ends[1];
-	if (pthread_create(&thread, NULL, copy_store, &copy)) {
+	feed->to = ends[1];
+	if (pthread_create(&thread, NULL, feed_seal, feed)) {
 		close(ends[0]);
 		close(ends[1]);
 		return BM_ENOMEM;
 	}
 	error = envelope_seal(ends[0], out, public_key);
-	/* A copy that nobody reads any more ends with EPIPE. */
+	/* Who writes what nobody reads any more ends with EPIPE. */
 	close(ends[0]);
 	pthread_join(thread, NULL);
-	return error ? error : copy.error;
+	return error ? error : feed->error;
 }
 
-static int write_backup(struct look *look, const char *file, const char *public_key)
+static int write_sealed(struct look *look, int (*write)(struct look *look, int fd),
+			const char *file, const char *public_key)
 {
+	struct feed feed = {.look = look, .write = write};
 	int error, fd = open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 
 	if (fd < 0)
 		return fail_file(look, BM_EIO, file);
-	error = seal_copy(look->db, fd, public_key);
+	error = seal(&feed, fd, public_key);
 	if (error == BM_EKEY)
 		snprintf(look->message, DAEMON_MESSAGE_LEN, "%s: is no X25519 public key in PEM",
 			 public_key);
@@ -272,19 +277,55 @@ static int write_backup(struct look *look, const char *file, const char *public_
 	return error;
 }
 
+/* Checks the store, then writes it into a new file. */
+static int write_checked(struct look *look, const struct conf *conf,
+			 int (*write)(struct look *look, int fd), const char *file,
+			 const char *public_key)
+{
+	int error = open_look(look, conf, conf->store.path);
+
+	if (!error)
+		error = check(look, conf->store.path);
+	return error ? error : write_sealed(look, write, file, public_key);
+}
+
+static int copy_store(struct look *look, int fd)
+{
+	return db_copy(look->db, fd);
+}
+
+static int dump_store(struct look *look, int fd)
+{
+	return dump_write(look->store, clock_wall_ms(), fd, &look->counts);
+}
+
 int offline_backup(const struct conf *conf, const char *file, const char *public_key,
 		   char message[DAEMON_MESSAGE_LEN])
 {
 	struct look look = {.message = message};
-	int error = open_look(&look, conf, conf->store.path);
+	int error = write_checked(&look, conf, copy_store, file, public_key);
 
-	if (!error)
-		error = check(&look, conf->store.path);
-	if (!error)
-		error = write_backup(&look, file, public_key);
 	if (!error)
 		printf("%s: backup of a store that was checked, %" PRIu64 " audit entries\n", file,
 		       look.entries);
+	close_look(&look);
+	return error;
+}
+
+static void tell_counts(const char *path, const char *what, const struct dump_counts *counts)
+{
+	printf("%s: %s %" PRIu64 " galleries, %" PRIu64 " subjects, %" PRIu64 " encounters\n", path,
+	       what, counts->galleries, counts->subjects, counts->encounters);
+}
+
+int offline_dump(const struct conf *conf, const char *file, const char *public_key,
+		 char message[DAEMON_MESSAGE_LEN])
+{
+	struct look look = {.message = message};
+	int error = write_checked(&look, conf, dump_store, file, public_key);
+
+	if (!error)
+		tell_counts(file, "dump of", &look.counts);
 	close_look(&look);
 	return error;
 }
@@ -353,25 +394,38 @@ static int forget_role(struct look *look, const struct conf *conf, const struct 
 	return fail(look, error, site->dir);
 }
 
+static int make_site(struct look *look, const struct conf *conf, struct site *site)
+{
+	snprintf(site->dir, sizeof(site->dir), "%s/restore.new", conf->store.path);
+	snprintf(site->data, sizeof(site->data), "%s/data.mdb", site->dir);
+	snprintf(site->lock, sizeof(site->lock), "%s/lock.mdb", site->dir);
+	snprintf(site->owner, sizeof(site->owner), "%s/daemon.lock", site->dir);
+	snprintf(site->target, sizeof(site->target), "%s/data.mdb", conf->store.path);
+	if (!access(site->target, F_OK)) {
+		errno = EEXIST;
+		return fail_file(look, BM_EIO, site->target);
+	}
+	return mkdir(site->dir, 0700) ? fail_file(look, BM_EIO, site->dir) : 0;
+}
+
+static void clear_site(const struct site *site)
+{
+	unlink(site->data);
+	unlink(site->lock);
+	unlink(site->owner);
+	rmdir(site->dir);
+}
+
 int offline_restore(const struct conf *conf, const char *file, const char *private_key,
 		    char message[DAEMON_MESSAGE_LEN])
 {
 	struct look look = {.message = message};
 	struct site site;
 	uint64_t entries = 0;
-	int error;
+	int error = make_site(&look, conf, &site);
 
-	snprintf(site.dir, sizeof(site.dir), "%s/restore.new", conf->store.path);
-	snprintf(site.data, sizeof(site.data), "%s/data.mdb", site.dir);
-	snprintf(site.lock, sizeof(site.lock), "%s/lock.mdb", site.dir);
-	snprintf(site.owner, sizeof(site.owner), "%s/daemon.lock", site.dir);
-	snprintf(site.target, sizeof(site.target), "%s/data.mdb", conf->store.path);
-	if (!access(site.target, F_OK)) {
-		errno = EEXIST;
-		return fail_file(&look, BM_EIO, site.target);
-	}
-	if (mkdir(site.dir, 0700))
-		return fail_file(&look, BM_EIO, site.dir);
+	if (error)
+		return error;
 	error = open_backup(&look, &site, file, private_key);
 	if (!error)
 		error = check_dir(conf, site.dir, NULL, message, &entries);
@@ -379,12 +433,106 @@ int offline_restore(const struct conf *conf, const char *file, const char *priva
 		error = forget_role(&look, conf, &site);
 	if (!error)
 		error = move_in(&look, conf, &site);
-	unlink(site.data);
-	unlink(site.lock);
-	unlink(site.owner);
-	rmdir(site.dir);
+	clear_site(&site);
 	if (!error)
 		printf("%s: restored and checked, %" PRIu64 " audit entries\n", conf->store.path,
 		       entries);
+	return error;
+}
+
+/* A dump is opened by a thread of its own: what is in it never touches the disk. */
+struct opening {
+	const char *private_key;
+	int in, to, error;
+};
+
+static void *open_sealed(void *arg)
+{
+	struct opening *opening = arg;
+
+	opening->error = envelope_open(opening->in, opening->to, opening->private_key);
+	close(opening->to);
+	return NULL;
+}
+
+static int load_opened(struct look *look, struct opening *opening)
+{
+	pthread_t thread;
+	int ends[2], error;
+
+	if (pipe2(ends, O_CLOEXEC))
+		return BM_EIO;
+	opening->to = ends[1];
+	if (pthread_create(&thread, NULL, open_sealed, opening)) {
+		close(ends[0]);
+		close(ends[1]);
+		return BM_ENOMEM;
+	}
+	error = dump_load(look->store, look->db, clock_wall_ms(), ends[0], &look->counts);
+	close(ends[0]);
+	pthread_join(thread, NULL);
+	/* A seal that is wrong ends the dump early; a pipe that nobody reads any more, the seal. */
+	if ((!error || error == BM_EDUMP) && opening->error && opening->error != BM_EIO)
+		error = opening->error;
+	return error;
+}
+
+static int load_file(struct look *look, const char *file, const char *private_key)
+{
+	struct opening opening = {.private_key = private_key,
+				  .in = open(file, O_RDONLY | O_CLOEXEC)};
+	int error;
+
+	if (opening.in < 0)
+		return fail_file(look, BM_EIO, file);
+	error = load_opened(look, &opening);
+	close(opening.in);
+	if (error == BM_EKEY)
+		snprintf(look->message, DAEMON_MESSAGE_LEN, "%s: is no X25519 private key in PEM",
+			 private_key);
+	else
+		fail(look, error, file);
+	return error;
+}
+
+/* A new store beside the place that it is for. */
+static int load_site(struct look *look, const struct conf *conf, const struct site *site,
+		     const char *file, const char *private_key)
+{
+	char reason[256] = "";
+	int error = keys_open(conf->store.key, &look->keys);
+
+	if (error)
+		return fail(look, error, conf->store.key);
+	error = pack_open(conf->face.pack, false, &look->pack, look->message);
+	if (error)
+		return error;
+	error = db_open(site->dir, conf->store.map_size, 8, &look->db, reason);
+	if (!error)
+		error = gallery_store_open(look->db, look->keys, look->pack, &look->store);
+	if (error)
+		return fail(look, error, *reason ? reason : site->dir);
+	return load_file(look, file, private_key);
+}
+
+int offline_load(const struct conf *conf, const char *file, const char *private_key,
+		 char message[DAEMON_MESSAGE_LEN])
+{
+	struct look look = {.message = message};
+	struct site site;
+	uint64_t entries;
+	int error = make_site(&look, conf, &site);
+
+	if (error)
+		return error;
+	error = load_site(&look, conf, &site, file, private_key);
+	close_look(&look);
+	if (!error)
+		error = check_dir(conf, site.dir, NULL, message, &entries);
+	if (!error)
+		error = move_in(&look, conf, &site);
+	clear_site(&site);
+	if (!error)
+		tell_counts(conf->store.path, "loaded and checked,", &look.counts);
 	return error;
 }

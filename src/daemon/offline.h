@@ -1,6 +1,6 @@
 /*
  * What the daemon's program does with a store instead of serving it. All but the
- * restoring work beside a daemon that serves the same store.
+ * restoring and loading work beside a daemon that serves the same store.
  *
  * Errors: BM_E* with one line for people in the message.
  */
@@ -26,5 +26,13 @@ int offline_backup(const struct conf *conf, const char *file, const char *public
 /* Makes the store of a configuration that has none yet from a backup, once that is checked. */
 int offline_restore(const struct conf *conf, const char *file, const char *private_key,
 		    char message[DAEMON_MESSAGE_LEN]) BM_MUST_CHECK;
+/*
+ * The same with a dump, docs/dump.md, that another key, a later version or other software can
+ * read: written from a store, and loaded where there is none yet, under the configuration's key.
+ */
+int offline_dump(const struct conf *conf, const char *file, const char *public_key,
+		 char message[DAEMON_MESSAGE_LEN]) BM_MUST_CHECK;
+int offline_load(const struct conf *conf, const char *file, const char *private_key,
+		 char message[DAEMON_MESSAGE_LEN]) BM_MUST_CHECK;
 
 #endif

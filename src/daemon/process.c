@@ -102,6 +102,7 @@ int process_exit_status(int error)
 	case BM_EMAPFULL:
 	case BM_ECORRUPT:
 	case BM_EBACKUP:
+	case BM_EDUMP:
 	case BM_EREADONLY:
 		return EX_IOERR;
 	case BM_ELOCKED:

@@ -84,7 +84,7 @@ int gallery_list(struct gallery_snapshot *snapshot, const char *after, struct ga
 	return error ? error : snapshot->txn.error;
 }
 
-static void load_encounter(const struct stored_encounter *from, struct gallery_encounter *to)
+void encounter_load(const struct stored_encounter *from, struct gallery_encounter *to)
 {
 	text_load(to->id, from->id, GALLERY_ENCOUNTER_MAX);
 	text_load(to->type, from->type, GALLERY_TYPE_MAX);
@@ -109,7 +109,7 @@ int gallery_subject(struct gallery_snapshot *snapshot, const struct gallery_info
 		return BM_ENOMEM;
 	out->is_held = found.is_held;
 	for (out->n = 0; out->n < found.n; out->n++)
-		load_encounter(&found.encounters[out->n], &out->encounters[out->n]);
+		encounter_load(&found.encounters[out->n], &out->encounters[out->n]);
 	return 0;
 }
 

@@ -123,22 +123,34 @@ int rotation_prepare(struct gallery_store *store, uint32_t gallery, unsigned gen
 	return rotation_find(store, gallery, generation, dim, &rotation);
 }
 
-int rotation_turn(struct gallery_store *store, uint32_t gallery, unsigned from, unsigned to,
+int rotation_undo(struct gallery_store *store, uint32_t gallery, unsigned generation,
 		  const float *in, size_t dim, float *out)
 {
-	const struct rotation *old, *new;
-	_Alignas(64) float plain[PACK_MAX_DIM] = {0};
-	int error = rotation_find(store, gallery, from, dim, &old);
+	const struct rotation *rotation;
+	int error = rotation_find(store, gallery, generation, dim, &rotation);
 
-	if (!error)
-		error = rotation_find(store, gallery, to, dim, &new);
 	if (error)
 		return error;
+	memset(out, 0, dim * sizeof(*out));
 	/* The inverse of a rotation is its transpose. */
 	for (size_t i = 0; i < dim; i++) {
 		for (size_t j = 0; j < dim; j++)
-			plain[j] += old->matrix[i * dim + j] * in[i];
+			out[j] += rotation->matrix[i * dim + j] * in[i];
 	}
+	return 0;
+}
+
+int rotation_turn(struct gallery_store *store, uint32_t gallery, unsigned from, unsigned to,
+		  const float *in, size_t dim, float *out)
+{
+	const struct rotation *new;
+	_Alignas(64) float plain[PACK_MAX_DIM];
+	int error = rotation_find(store, gallery, to, dim, &new);
+
+	if (!error)
+		error = rotation_undo(store, gallery, from, in, dim, plain);
+	if (error)
+		return error;
 	for (size_t i = 0; i < dim; i++)
 		out[i] = score_dot(new->matrix + i *dim, plain, dim);
 	bytes_wipe(plain, dim * sizeof(float));

@@ -35,6 +35,9 @@ struct gallery_snapshot {
  */
 int rotation_apply(struct gallery_store *store, uint32_t gallery, unsigned generation,
 		   const float *in, size_t dim, float *out) BM_MUST_CHECK;
+/* The reverse: what rotation_apply made this of. */
+int rotation_undo(struct gallery_store *store, uint32_t gallery, unsigned generation,
+		  const float *in, size_t dim, float *out) BM_MUST_CHECK;
 /* Turns what one generation's rotation made into what another's would have made of the same. */
 int rotation_turn(struct gallery_store *store, uint32_t gallery, unsigned from, unsigned to,
 		  const float *in, size_t dim, float *out) BM_MUST_CHECK;
@@ -75,6 +78,8 @@ struct subject {
 /* Reads a subject. BM_ENOREFERENCE when there is none. */
 int subject_read(struct db_txn *txn, uint32_t gallery, const uint8_t *pseudonym,
 		 struct subject *out) BM_MUST_CHECK;
+/* The facts of an encounter as they are told. */
+void encounter_load(const struct stored_encounter *from, struct gallery_encounter *to);
 /* The same by its id. */
 int subject_read_named(struct gallery_snapshot *snapshot, uint32_t gallery, const char *name,
 		       struct subject *out) BM_MUST_CHECK;

@@ -9,7 +9,7 @@ _PROTO = os.path.join(ROOT, "proto")
 _FILES = ["biomatch/v1/common.proto", "biomatch/v1/matching_service.proto", "biomatch/v1/enrolment_service.proto",
           "biomatch/v1/analysis_service.proto", "biomatch/v1/admin_service.proto", "grpc/health/v1/health.proto",
           "grpc/reflection/v1/reflection.proto", "google/rpc/status.proto", "google/rpc/error_details.proto",
-          "biomatch/v1/audit.proto"]
+          "biomatch/v1/audit.proto", "biomatch/v1/dump.proto"]
 os.makedirs(_OUT, exist_ok=True)
 subprocess.run(["protoc", "-I", _PROTO, "-I", "/usr/include", "--descriptor_set_out=" + _OUT + "/all.pb",
                 "--include_imports", *_FILES], check=True)
@@ -37,6 +37,7 @@ class _Module:
 
 common, matching, enrolment, analysis, admin, health = (_Module(name) for name in _FILES[:6])
 audit = _Module(_FILES[9])
+dump = _Module(_FILES[10])
 
 
 class _Status:
