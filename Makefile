@@ -70,7 +70,7 @@ GOOGLE   := google/protobuf/any.proto google/protobuf/timestamp.proto google/pro
 GEN_C    := $(patsubst %.proto,$(GEN)/%.pb-c.c,$(PROTOS) $(GOOGLE))
 GEN_OBJ  := $(patsubst $(GEN)/%.c,$B/obj/gen/%.o,$(GEN_C))
 
-.PHONY: all help analyse setup demo test test-crash test-memory test-search unit e2e lint layers format clean install check-format \
+.PHONY: all help analyse setup demo test test-crash test-memory test-reload test-search unit e2e lint layers format clean install check-format \
         bench bench-serve bench-writer bench-fleet soak accuracy sbom api released
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -211,6 +211,9 @@ test-search: $B/tests/unit/gallery/search_test ## compare 10,000 random gallerie
 
 test-memory: all $(SHIMS) ## fail each allocation once: starts, calls, reloads (an hour)
 	MEMORY_SHARE=1 tests/e2e/memory_test.py $B
+
+test-reload: all ## rotate policy, certificates, revocation list and log level 1,000 times under calls
+	RELOADS=1000 tests/e2e/reload_test.py $B
 
 accuracy: all ## measure the pack on the labelled faces in BIOMATCH_DATA: rates, DET plot, gain of several frames and references
 	rm -f build/accuracy/templates.jsonl

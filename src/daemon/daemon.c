@@ -440,23 +440,29 @@ static void watch_crl(struct daemon *daemon)
 		reload_certificates(daemon);
 }
 
-/* Of the configuration itself only the size of the map can change while it is mapped. */
-static void reload_map_size(struct daemon *daemon, const char *config)
+static void reload_map_size(struct daemon *daemon, uint64_t bytes)
+{
+	int error = db_grow(daemon->db, bytes);
+
+	if (error)
+		log_error("map_size_refused", "reason=%s", bm_error_reason(error));
+	else
+		log_notice("map_size_taken", "bytes=%llu", (unsigned long long)bytes);
+}
+
+/* Of the configuration itself the size of the map and what is logged can change while it is used.
+ */
+static void reload_configuration(struct daemon *daemon, const char *config)
 {
 	char message[CONF_MESSAGE_LEN];
 	struct conf *conf;
-	int error;
 
 	if (conf_open(config, &conf, message)) {
 		log_error("configuration_refused", "message=%s", message);
 		return;
 	}
-	error = db_grow(daemon->db, conf->store.map_size);
-	if (error)
-		log_error("map_size_refused", "reason=%s", bm_error_reason(error));
-	else
-		log_notice("map_size_taken", "bytes=%llu",
-			   (unsigned long long)conf->store.map_size);
+	log_set_level(conf->log.level);
+	reload_map_size(daemon, conf->store.map_size);
 	conf_close(conf);
 }
 
@@ -475,7 +481,7 @@ static void reload_keys(struct daemon *daemon)
 void daemon_reload(struct daemon *daemon, const char *config)
 {
 	reload_keys(daemon);
-	reload_map_size(daemon, config);
+	reload_configuration(daemon, config);
 	reload_policy(daemon);
 	reload_certificates(daemon);
 	reload_documents(daemon);

@@ -28,7 +28,7 @@ void daemon_close(struct daemon *daemon);
 
 uint16_t daemon_port(const struct daemon *daemon);
 /*
- * Reads policy, certificates and the configuration's store.map_size again; each
+ * Reads policy, certificates and the configuration's store.map_size and log.level again; each
  * that is not good is logged and not taken.
  */
 void daemon_reload(struct daemon *daemon, const char *config);

@@ -170,8 +170,8 @@ static int load_gallery(struct loader *loader, const Biomatch__V1__DumpGallery *
 static int take_encounter(const Biomatch__V1__Encounter *from, int64_t now_ms,
 			  struct gallery_encounter *to)
 {
-	int error = from ? take_text(from->encounter_id, 1, GALLERY_ENCOUNTER_MAX, to->id)
-			 : BM_EDUMP;
+	int error =
+		from ? take_text(from->encounter_id, 1, GALLERY_ENCOUNTER_MAX, to->id) : BM_EDUMP;
 
 	if (!error)
 		error = take_text(from->encounter_type, 0, GALLERY_TYPE_MAX, to->type);

@@ -108,8 +108,8 @@ static int fill_encounter(struct arena *arena, const struct gallery_dumped *from
 			return BM_ENOMEM;
 	}
 	to->facts = facts;
-	to->template_ = (ProtobufCBinaryData){
-		dim * sizeof(float), (uint8_t *)(uintptr_t)(from->templates + i * dim)};
+	to->template_ = (ProtobufCBinaryData){dim * sizeof(float),
+					      (uint8_t *)(uintptr_t)(from->templates + i * dim)};
 	*out = to;
 	return facts->captured_at && facts->enrolled_at ? 0 : BM_ENOMEM;
 }

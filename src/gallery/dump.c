@@ -80,9 +80,9 @@ static int show_all(struct show *show, int (*visit)(void *ctx, const struct gall
 int gallery_dump(struct gallery_snapshot *snapshot, const struct gallery_info *gallery,
 		 int (*visit)(void *ctx, const struct gallery_dumped *subject), void *ctx)
 {
-	size_t len = (sizeof(struct show) +
-		      GALLERY_MAX_ENCOUNTERS * gallery->dim * sizeof(float) + 63) &
-		     ~(size_t)63;
+	size_t len =
+		(sizeof(struct show) + GALLERY_MAX_ENCOUNTERS * gallery->dim * sizeof(float) + 63) &
+		~(size_t)63;
 	struct show *show = aligned_alloc(64, len);
 	int error;
 
