@@ -33,6 +33,14 @@
 struct service;
 struct service_call;
 
+/* What was read again, and whether it was taken; else why not. */
+struct service_reloaded {
+	const char *part;
+	bool taken;
+	char message[512];
+};
+#define SERVICE_RELOADED_MAX 8
+
 struct service_options {
 	struct db *db;
 	struct gallery_store *store;
@@ -49,6 +57,13 @@ struct service_options {
 	uint32_t checkpoint_ms; /* from one signed entry of the audit log to the next */
 	bool reflection;
 	const char *version;
+	/*
+	 * Has everything read again by whoever may, and waits until that is done or nobody
+	 * waits any more (BM_ECANCELLED); from any thread.
+	 */
+	int (*reload)(void *ctx, bool (*stop)(void *), void *stop_ctx,
+		      struct service_reloaded out[SERVICE_RELOADED_MAX], size_t *n);
+	void *reload_ctx;
 };
 
 /* How answers go back. */

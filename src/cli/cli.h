@@ -179,6 +179,7 @@ int run_subject_export(struct cli *cli);
 int run_subject_read(struct cli *cli);
 int run_subject_delete(struct cli *cli);
 int run_subject_delete_encounter(struct cli *cli);
+int run_reload(struct cli *cli);
 int run_subject_hold(struct cli *cli);
 int run_subject_release(struct cli *cli);
 int run_subject_holds(struct cli *cli);

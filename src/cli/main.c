@@ -202,6 +202,8 @@ static const struct command commands[] = {
 	{"standby promote", "",
 	 "Make a standby take the lead; its old leader must not be written to", 0, 0, NEEDS_BOTH,
 	 write_options, run_standby_promote},
+	{"reload", "", "Have the service read policy, certificates and lists again", 0, 0,
+	 NEEDS_BOTH, no_options, run_reload},
 	{"health", "", "Ask whether the service serves", 0, 0, NEEDS_CONNECTION, no_options,
 	 run_health},
 	{"top", "[HOST:PORT]", "Watch a daemon by its operators' port [127.0.0.1:8444]", 0, 1, 0,

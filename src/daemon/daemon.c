@@ -1,9 +1,14 @@
 #include "daemon.h"
 
+#include <assert.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "biomatch/clock.h"
 #include "biomatch/db.h"
@@ -36,6 +41,9 @@ struct stamp {
 	struct timespec changed;
 };
 
+/* From one look at whether a call that waits for a reload is still wanted to the next. */
+#define LOOK_NS 100000000
+
 struct daemon {
 	const struct conf *conf;
 	struct keys *keys;
@@ -57,7 +65,27 @@ struct daemon {
 	struct stamp crl;          /* of the revocation lists that were read last */
 	unsigned crl_retry;        /* ticks until a refused file is tried again; 0 for none */
 	struct stamp documents[2]; /* of the CSCA certificates and the lists that were read last */
+	struct reloads {
+		pthread_mutex_t lock;
+		pthread_cond_t done;
+		uint64_t asked,
+			made; /* numbers: a wish is met by the first one that begins after it */
+		struct service_reloaded parts[SERVICE_RELOADED_MAX];
+		size_t n;
+	} reloads;
 };
+
+/* Main's, until the end of daemon_reload. */
+static void tell_reloaded(struct daemon *daemon, const char *part, int error, const char *message)
+{
+	struct service_reloaded *out = &daemon->reloads.parts[daemon->reloads.n++];
+
+	assert(daemon->reloads.n <= SERVICE_RELOADED_MAX);
+	*out = (struct service_reloaded){.part = part, .taken = !error};
+	if (error)
+		snprintf(out->message, sizeof(out->message), "%s",
+			 *message ? message : bm_error_text(error));
+}
 
 /* Puts what failed in front of the error's own text. */
 static int fail(char message[DAEMON_MESSAGE_LEN], int error, const char *what)
@@ -198,6 +226,34 @@ static int open_standby(struct daemon *d, char message[DAEMON_MESSAGE_LEN])
 	return error;
 }
 
+/* A call's wish for a reload, which is main's to make, as if somebody had sent the signal. */
+static int ask_reload(void *ctx, bool (*stop)(void *), void *stop_ctx,
+		      struct service_reloaded out[SERVICE_RELOADED_MAX], size_t *n)
+{
+	struct reloads *reloads = &((struct daemon *)ctx)->reloads;
+	uint64_t wish;
+
+	pthread_mutex_lock(&reloads->lock);
+	wish = ++reloads->asked;
+	pthread_mutex_unlock(&reloads->lock);
+	if (kill(getpid(), SIGHUP))
+		return BM_EINTERNAL;
+	pthread_mutex_lock(&reloads->lock);
+	while (reloads->made < wish && !stop(stop_ctx)) {
+		struct timespec soon;
+
+		clock_gettime(CLOCK_MONOTONIC, &soon);
+		soon.tv_nsec += LOOK_NS;
+		soon.tv_sec += soon.tv_nsec / 1000000000;
+		soon.tv_nsec %= 1000000000;
+		pthread_cond_timedwait(&reloads->done, &reloads->lock, &soon);
+	}
+	*n = reloads->made < wish ? 0 : reloads->n;
+	memcpy(out, reloads->parts, *n * sizeof(*out));
+	pthread_mutex_unlock(&reloads->lock);
+	return *n ? 0 : BM_ECANCELLED;
+}
+
 static int open_service(struct daemon *d, char message[DAEMON_MESSAGE_LEN])
 {
 	const struct conf *conf = d->conf;
@@ -227,6 +283,8 @@ static int open_service(struct daemon *d, char message[DAEMON_MESSAGE_LEN])
 		.checkpoint_ms = conf->audit.checkpoint,
 		.reflection = conf->server.reflection,
 		.version = BIOMATCH_VERSION,
+		.reload = ask_reload,
+		.reload_ctx = d,
 	};
 	int error = service_open(&options, &d->service);
 
@@ -323,18 +381,35 @@ static void close_parts(struct daemon *d)
 		keys_close(d->keys);
 	if (d->metrics)
 		metrics_close(d->metrics);
+	pthread_cond_destroy(&d->reloads.done);
+	pthread_mutex_destroy(&d->reloads.lock);
 	free(d);
+}
+
+static struct daemon *new_daemon(const struct conf *conf)
+{
+	struct daemon *d = calloc(1, sizeof(*d));
+	pthread_condattr_t monotonic;
+
+	if (!d)
+		return NULL;
+	d->conf = conf;
+	pthread_mutex_init(&d->reloads.lock, NULL);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&d->reloads.done, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+	return d;
 }
 
 int daemon_open(const struct conf *conf, const char *listen, struct daemon **out,
 		char message[DAEMON_MESSAGE_LEN])
 {
-	struct daemon *d = calloc(1, sizeof(*d));
+	struct daemon *d = new_daemon(conf);
 	int error;
 
 	if (!d)
 		return fail(message, BM_ENOMEM, "biomatchd");
-	d->conf = conf;
 	error = metrics_open(&d->metrics);
 	if (error)
 		(void)fail(message, error, "biomatchd");
@@ -388,11 +463,11 @@ static void reload_policy(struct daemon *daemon)
 		service_set_policy(daemon->service, policy);
 	}
 	atomic_store(&daemon->ops.policy_refused, error != 0);
+	tell_reloaded(daemon, "policy", error, message);
 }
 
-static void reload_certificates(struct daemon *daemon)
+static int reload_certificates(struct daemon *daemon, char message[DAEMON_MESSAGE_LEN])
 {
-	char message[DAEMON_MESSAGE_LEN] = "";
 	int error;
 
 	/* Before it is read: a change meanwhile is then seen by the next tick. */
@@ -404,11 +479,11 @@ static void reload_certificates(struct daemon *daemon)
 		log_notice("certificates_taken", NULL);
 	daemon->crl_retry = error && daemon->conf->server.crl ? CRL_RETRY : 0;
 	atomic_store(&daemon->ops.certificates_refused, error != 0);
+	return error;
 }
 
-static void reload_documents(struct daemon *daemon)
+static int reload_documents(struct daemon *daemon, char message[DAEMON_MESSAGE_LEN])
 {
-	char message[DAEMON_MESSAGE_LEN] = "";
 	struct passive_trust *trust;
 	int error = open_trust(daemon, &trust, message);
 
@@ -419,6 +494,7 @@ static void reload_documents(struct daemon *daemon)
 		service_set_trust(daemon->service, trust);
 	}
 	atomic_store(&daemon->ops.documents_refused, error != 0);
+	return error;
 }
 
 /* Lists of revoked document signers come from elsewhere, at their own times. */
@@ -426,21 +502,24 @@ static void watch_documents(struct daemon *daemon)
 {
 	const struct stamp now[2] = {stamp_of(daemon->conf->documents.csca),
 				     stamp_of(daemon->conf->documents.crl)};
+	char message[DAEMON_MESSAGE_LEN] = "";
 
+	/* What is refused has been logged. */
 	if (memcmp(now, daemon->documents, sizeof(now)) != 0)
-		reload_documents(daemon);
+		(void)reload_documents(daemon, message);
 }
 
 /* A revocation must not wait for somebody to send a signal. */
 static void watch_crl(struct daemon *daemon)
 {
 	struct stamp now = stamp_of(daemon->conf->server.crl);
+	char message[DAEMON_MESSAGE_LEN] = "";
 
 	if (memcmp(&now, &daemon->crl, sizeof(now)) || (daemon->crl_retry && !--daemon->crl_retry))
-		reload_certificates(daemon);
+		(void)reload_certificates(daemon, message);
 }
 
-static void reload_map_size(struct daemon *daemon, uint64_t bytes)
+static int reload_map_size(struct daemon *daemon, uint64_t bytes)
 {
 	int error = db_grow(daemon->db, bytes);
 
@@ -448,22 +527,25 @@ static void reload_map_size(struct daemon *daemon, uint64_t bytes)
 		log_error("map_size_refused", "reason=%s", bm_error_reason(error));
 	else
 		log_notice("map_size_taken", "bytes=%llu", (unsigned long long)bytes);
+	return error;
 }
 
 /* Of the configuration itself the size of the map and what is logged can change while it is used.
  */
 static void reload_configuration(struct daemon *daemon, const char *config)
 {
-	char message[CONF_MESSAGE_LEN];
+	char message[CONF_MESSAGE_LEN] = "";
 	struct conf *conf;
+	int error = conf_open(config, &conf, message);
 
-	if (conf_open(config, &conf, message)) {
+	if (error) {
 		log_error("configuration_refused", "message=%s", message);
-		return;
+	} else {
+		log_set_level(conf->log.level);
+		error = reload_map_size(daemon, conf->store.map_size);
+		conf_close(conf);
 	}
-	log_set_level(conf->log.level);
-	reload_map_size(daemon, conf->store.map_size);
-	conf_close(conf);
+	tell_reloaded(daemon, "configuration", error, message);
 }
 
 /* Generations that were added to the key file; what is there stays. */
@@ -476,15 +558,30 @@ static void reload_keys(struct daemon *daemon)
 			  keys_generations(daemon->keys));
 	else
 		log_notice("keys_taken", "generations=%u", keys_generations(daemon->keys));
+	tell_reloaded(daemon, "keys", error, "");
 }
 
 void daemon_reload(struct daemon *daemon, const char *config)
 {
+	struct reloads *reloads = &daemon->reloads;
+	char message[DAEMON_MESSAGE_LEN] = "";
+	uint64_t met;
+	int error;
+
+	pthread_mutex_lock(&reloads->lock);
+	met = reloads->asked;
+	reloads->n = 0;
 	reload_keys(daemon);
 	reload_configuration(daemon, config);
 	reload_policy(daemon);
-	reload_certificates(daemon);
-	reload_documents(daemon);
+	error = reload_certificates(daemon, message);
+	tell_reloaded(daemon, "certificates", error, message);
+	message[0] = '\0';
+	error = reload_documents(daemon, message);
+	tell_reloaded(daemon, "documents", error, message);
+	reloads->made = met;
+	pthread_cond_broadcast(&reloads->done);
+	pthread_mutex_unlock(&reloads->lock);
 }
 
 /* Whether every part moves; what begins to hang, or moves again, is logged. */
@@ -539,12 +636,11 @@ static int check_certificates(const struct conf *conf, char message[DAEMON_MESSA
 
 int daemon_check(const struct conf *conf, char message[DAEMON_MESSAGE_LEN])
 {
-	struct daemon *d = calloc(1, sizeof(*d));
+	struct daemon *d = new_daemon(conf);
 	int error;
 
 	if (!d)
 		return fail(message, BM_ENOMEM, "biomatchd");
-	d->conf = conf;
 	error = open_inputs(d, true, message);
 	if (!error)
 		error = check_certificates(conf, message);

@@ -7,7 +7,7 @@ extern const struct rpc create_gallery_rpc, list_galleries_rpc, get_gallery_rpc,
 extern const struct rpc rotate_gallery_rpc, approve_subject_export_rpc, export_subject_rpc;
 extern const struct rpc place_legal_hold_rpc, release_legal_hold_rpc, list_legal_holds_rpc;
 extern const struct rpc create_audit_checkpoint_rpc, export_audit_rpc, prune_audit_rpc;
-extern const struct rpc stream_changes_rpc, promote_standby_rpc;
+extern const struct rpc stream_changes_rpc, promote_standby_rpc, reload_rpc;
 extern const struct rpc health_check_rpc, health_watch_rpc;
 extern const struct rpc reflection_rpc, reflection_alpha_rpc;
 
@@ -37,6 +37,7 @@ const struct rpc *const service_rpcs[] = {
 	&prune_audit_rpc,
 	&stream_changes_rpc,
 	&promote_standby_rpc,
+	&reload_rpc,
 	&health_check_rpc,
 	&health_watch_rpc,
 	&reflection_rpc,

@@ -1,5 +1,6 @@
 #!/usr/bin/python3 -B
 """The daemon as a process: its start, its signals, what it tells systemd, what it leaves."""
+import json
 import os
 import re
 import resource
@@ -94,6 +95,30 @@ class DaemonTest(Place):
         wait_for(lambda: daemon.events("policy_taken"), "the new policy")
         self.assertEqual(self.ask(daemon, "gallery", "list", "--purpose=new"), 0)
         self.assertEqual(self.ask(daemon, "gallery", "list", "--purpose=old"), 4)
+        self.assertEqual(daemon.stop(), 0)
+
+    def test_reload_by_call(self):
+        daemon = self.start()
+
+        def reload(purpose):
+            done = self.ask_for(daemon, "reload", "--json", "--purpose=" + purpose)
+            return done.returncode, json.loads(done.stdout)
+        status, answer = reload("old")
+        self.assertEqual((status, [(part["part"], part["taken"]) for part in answer["parts"]]), (0, [
+            (part, True) for part in ("keys", "configuration", "policy", "certificates", "documents")]), answer)
+        self.write("policy.yaml", "version: two\nnonsense\n")
+        shutil.copy(self.path("pki/server.pem"), self.path("kept.pem"))
+        self.write("pki/server.pem", "no certificate\n")
+        status, answer = reload("old")
+        told = {part["part"]: part.get("message", "") for part in answer["parts"] if not part["taken"]}
+        self.assertEqual((status, set(told)), (4, {"policy", "certificates"}), answer)
+        self.assertIn("policy.yaml:3", told["policy"])
+        self.assertIn("server.pem", told["certificates"])
+        shutil.copy(self.path("kept.pem"), self.path("pki/server.pem"))
+        self.write("policy.yaml", POLICY.format(version="three", purpose="new"))
+        self.assertEqual(reload("old")[0], 0)
+        # It holds for the next call on.
+        self.assertEqual((reload("new")[0], reload("old")[0]), (0, 4))
         self.assertEqual(daemon.stop(), 0)
 
     def test_reload_of_certificates(self):

@@ -128,6 +128,9 @@ class Place(unittest.TestCase):
 
     def ask(self, daemon, *command):
         """The exit status of `biomatch`, as the admin."""
+        return self.ask_for(daemon, *command).returncode
+
+    def ask_for(self, daemon, *command):
         return run(BUILD + "/biomatch", *command, "--target=127.0.0.1:%d" % daemon.port,
                    "--ca=" + self.path("pki/ca.pem"), "--cert=" + self.path("pki/admin.pem"),
-                   "--key=" + self.path("pki/admin.key")).returncode
+                   "--key=" + self.path("pki/admin.key"))
