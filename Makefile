@@ -247,6 +247,7 @@ analyse: $(patsubst src/%,$B/analyse/%.ok,$(wildcard src/*/*.c)) ## static analy
 lint: layers check-format $(GEN)/descriptor_set.pb ## layer, format, length and proto checks
 	tests/lint/lengths
 	tests/lint/protos
+	tests/lint/units
 
 format: ## reformat the sources
 	@git ls-files '*.c' '*.h' '*.cpp' | xargs clang-format -i
