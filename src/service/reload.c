@@ -34,8 +34,7 @@ static int reload(struct service_call *call, struct faceworker *worker)
 	const struct service_options *options = &call->service->options;
 	Biomatch__V1__ReloadResponse *out =
 		call_message(call, &biomatch__v1__reload_response__descriptor);
-	struct service_reloaded *parts =
-		call_alloc(call, SERVICE_RELOADED_MAX * sizeof(*parts));
+	struct service_reloaded *parts = call_alloc(call, SERVICE_RELOADED_MAX * sizeof(*parts));
 	size_t n = 0;
 	int error;
 
