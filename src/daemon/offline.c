@@ -61,14 +61,20 @@ static void close_look(struct look *look)
 	keys_close(look->keys);
 }
 
-static int open_look(struct look *look, const struct conf *conf, const char *dir)
+static int open_inputs(struct look *look, const struct conf *conf)
 {
-	char reason[256] = "";
 	int error = keys_open(conf->store.key, &look->keys);
 
 	if (error)
 		return fail(look, error, conf->store.key);
-	error = pack_open(conf->face.pack, false, &look->pack, look->message);
+	return pack_open(conf->face.pack, false, &look->pack, look->message);
+}
+
+static int open_look(struct look *look, const struct conf *conf, const char *dir)
+{
+	char reason[256] = "";
+	int error = open_inputs(look, conf);
+
 	if (error)
 		return error;
 	error = db_open_reader(dir, conf->store.map_size, &look->db, reason);
@@ -500,11 +506,8 @@ static int load_site(struct look *look, const struct conf *conf, const struct si
 		     const char *file, const char *private_key)
 {
 	char reason[256] = "";
-	int error = keys_open(conf->store.key, &look->keys);
+	int error = open_inputs(look, conf);
 
-	if (error)
-		return fail(look, error, conf->store.key);
-	error = pack_open(conf->face.pack, false, &look->pack, look->message);
 	if (error)
 		return error;
 	error = db_open(site->dir, conf->store.map_size, 8, &look->db, reason);
