@@ -160,7 +160,7 @@ int gallery_verify(struct gallery_snapshot *snapshot, const struct gallery_info 
 		.generation = row_generation(gallery->next_row),
 	};
 	struct subject found;
-	struct chosen chosen;
+	struct chosen chosen = {0};
 	int error = record_fits(snapshot->store, &meeting.record, dim);
 
 	*compared = 0;
