@@ -44,6 +44,22 @@ static int load(struct passive_trust *trust, const char *csca, const char *crl, 
 	return 0;
 }
 
+/*
+ * What OpenSSL notes of a certificate at its first use, and for good: if memory were out
+ * then, the documents of a whole country would be refused from there on.
+ */
+static void settle(X509_STORE *store)
+{
+	STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(store);
+
+	for (int i = 0; i < sk_X509_OBJECT_num(objects); i++) {
+		X509 *csca = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, i));
+
+		if (csca)
+			(void)X509_check_purpose(csca, -1, 0);
+	}
+}
+
 int passive_open(const char *csca, const char *crl, struct passive_trust **out,
 		 char message[PASSIVE_MESSAGE_LEN])
 {
@@ -54,10 +70,17 @@ int passive_open(const char *csca, const char *crl, struct passive_trust **out,
 	if (!trust)
 		return error;
 	ERR_clear_error();
+	(void)crypto_ran_out();
 	atomic_init(&trust->refs, 1);
 	trust->store = X509_STORE_new();
 	if (trust->store)
 		error = load(trust, csca, crl, message);
+	if (!error)
+		settle(trust->store);
+	if (crypto_ran_out()) {
+		snprintf(message, PASSIVE_MESSAGE_LEN, "out of memory");
+		error = BM_ENOMEM;
+	}
 	if (error) {
 		passive_close(trust);
 		return error;
