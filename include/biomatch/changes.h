@@ -28,8 +28,8 @@
 #define CHANGES_HASH_LEN  32
 #define CHANGES_OWNER_LEN 36
 #define CHANGES_TAG_MAX   64
-/* No body is longer: a template of the largest model and the facts around it. */
-#define CHANGES_BODY_MAX ((size_t)32 << 10)
+/* No body is longer: a kept picture or a template of the largest model, and the facts around it. */
+#define CHANGES_BODY_MAX (((size_t)2 << 20) + ((size_t)32 << 10))
 
 /* A place in the log: behind the change of this number; 0 is before the first. */
 struct changes_place {

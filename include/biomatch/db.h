@@ -37,6 +37,7 @@ enum db_table {
 	DB_CHANGE_OWNERS, /* owner, sequence -> tag: the changes that go with a subject */
 	DB_EXPIRY, /* time, gallery id, pseudonym, encounter -> nothing: the order of expiry */
 	DB_HOLDS,  /* gallery id, pseudonym -> legal holds on a subject */
+	DB_IMAGES, /* gallery id, pseudonym, encounter -> kept picture, sealed */
 	DB_TABLES
 };
 

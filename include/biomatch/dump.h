@@ -19,7 +19,7 @@
 #include "biomatch/gallery.h"
 
 struct dump_counts {
-	uint64_t galleries, subjects, encounters;
+	uint64_t galleries, subjects, encounters, images;
 };
 
 /* Writes all galleries as they are at one moment. */

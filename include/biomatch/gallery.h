@@ -11,9 +11,9 @@
  * Thread: the store from any; a snapshot from one thread at a time; apply and
  * maintain only from the writer, inside its transaction.
  * Errors: BM_EINVAL for a vector that is not of unit length, BM_ENOGALLERY, BM_ENOREFERENCE,
- * BM_EEXPIRED, BM_ENOENCOUNTER, BM_EHELD, BM_ENOHOLD, BM_EKEYNEWEST, BM_EREENCODING, BM_EEXISTS,
- * BM_ENOTEMPTY, BM_ELIMIT, BM_EMODEL, BM_ECORRUPT, and those of db. Owns: results are copied into
- * the caller's arena or structs.
+ * BM_EEXPIRED, BM_ENOENCOUNTER, BM_EHELD, BM_ENOHOLD, BM_ENOIMAGE, BM_EIMGSIZE, BM_EKEYNEWEST,
+ * BM_EREENCODING, BM_EEXISTS, BM_ENOTEMPTY, BM_ELIMIT, BM_EMODEL, BM_ECORRUPT, and those of db.
+ * Owns: results are copied into the caller's arena or structs.
  */
 #ifndef BIOMATCH_GALLERY_H
 #define BIOMATCH_GALLERY_H
@@ -38,6 +38,8 @@
 #define GALLERY_MODEL_MAX     96
 /* What a legal hold is for. */
 #define GALLERY_MATTER_MAX 128
+/* Of a picture that is kept, so that with all around it it fits what clients take at once. */
+#define GALLERY_IMAGE_MAX ((size_t)2 << 20)
 /* Holds that may stand on one subject. */
 #define GALLERY_MAX_HOLDS 8
 /* Encounters one subject may have. */
@@ -71,6 +73,7 @@ struct gallery_encounter {
 	char type[GALLERY_TYPE_MAX + 1];
 	char site[GALLERY_SITE_MAX + 1];
 	int64_t captured_ms, expires_ms, enrolled_ms;
+	bool has_image; /* its picture is kept; told, not taken */
 };
 
 /* A subject's encounters, oldest first. */
@@ -173,7 +176,15 @@ int gallery_holds(struct gallery_snapshot *snapshot, const struct gallery_info *
 		  const char *subject, struct gallery_hold out[GALLERY_MAX_HOLDS],
 		  size_t *n) BM_MUST_CHECK;
 
-/* A subject with all that is held of it, its templates as the model gave them. */
+/*
+ * The picture that is kept of an encounter, in the arena. BM_ENOREFERENCE, BM_ENOENCOUNTER,
+ * BM_ENOIMAGE.
+ */
+int gallery_image(struct gallery_snapshot *snapshot, const struct gallery_info *gallery,
+		  const char *subject, const char *encounter, struct arena *arena,
+		  struct bytes *out) BM_MUST_CHECK;
+
+/* A subject with what is held of it but its pictures, its templates as the model gave them. */
 struct gallery_dumped {
 	char id[GALLERY_SUBJECT_MAX + 1];
 	size_t n, n_holds;
@@ -244,6 +255,7 @@ enum gallery_change_kind {
 	GALLERY_EXPIRE,           /* gallery, subject, encounter.id; BM_EINVAL before its time */
 	GALLERY_HOLD,             /* gallery, subject, matter; BM_EEXISTS where it stands */
 	GALLERY_RELEASE,          /* gallery, subject, matter; BM_ENOHOLD */
+	GALLERY_KEEP_IMAGE, /* gallery, subject, encounter.id, image; BM_EEXISTS, BM_EIMGSIZE */
 	GALLERY_CHANGE_KINDS
 };
 
@@ -258,6 +270,7 @@ struct gallery_change {
 	struct gallery_encounter encounter;
 	const float *embedding; /* unit length, dim elements */
 	size_t dim;
+	struct bytes image; /* the picture as it came */
 	int64_t now_ms;
 	/* A put deletes the subject's other encounters of its type, unless a hold keeps them. */
 	bool supersede;

@@ -40,6 +40,7 @@ enum keys_use {
 	KEYS_ROTATION, /* the seed of a gallery's rotation */
 	KEYS_AUDIT,    /* subject id -> pseudonym in the audit log */
 	KEYS_CHANGE,   /* bodies of the change log */
+	KEYS_IMAGE,    /* kept pictures */
 	KEYS_USES
 };
 

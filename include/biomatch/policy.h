@@ -48,7 +48,8 @@ enum policy_operation {
 	POLICY_AUDIT,  /* the audit log */
 	POLICY_FOLLOW, /* the change log */
 	POLICY_VERIFY_DOCUMENT,
-	POLICY_HOLD, /* legal holds */
+	POLICY_HOLD,  /* legal holds */
+	POLICY_IMAGE, /* kept pictures */
 	POLICY_OPERATIONS
 };
 
@@ -96,6 +97,7 @@ struct policy_purpose {
 	} attempts;
 	uint64_t retention_ms; /* what it enrols expires so long after capture; 0 for never */
 	bool supersede;        /* what it enrols replaces the subject's others of its type */
+	bool keep_image;       /* the picture is kept with what it enrols */
 	bool raw_scores;
 	/* Searches look at sign bits first: faster, a mate missed once in 1e8. */
 	bool fast_search;

@@ -93,13 +93,14 @@ int run_subject_export(struct cli *cli)
 	request.purpose = (char *)cli->options.purpose;
 	request.gallery = cli->options.args[0];
 	request.subject_id = cli->options.args[1];
-	while (!result && (!part || request.first_entry)) {
+	while (!result && (!part || request.first_entry || *request.first_image)) {
 		result = cli_call(cli, &export_method, &request.base, &reply);
 		if (result)
 			break;
 		response = (const Biomatch__V1__ExportSubjectResponse *)reply;
 		result = write_part(cli, cli->options.args[3], ++part, response);
 		request.first_entry = response->next_entry;
+		request.first_image = response->next_image;
 	}
 	free(request.recipient_key.data);
 	if (!result && cli->options.json)

@@ -174,6 +174,7 @@ int run_extract(struct cli *cli);
 int run_enrol(struct cli *cli);
 int run_enrol_tree(struct cli *cli);
 int run_subject_show(struct cli *cli);
+int run_subject_image(struct cli *cli);
 int run_subject_approve(struct cli *cli);
 int run_subject_export(struct cli *cli);
 int run_subject_read(struct cli *cli);

@@ -37,6 +37,8 @@ static void print_enrolled(const Biomatch__V1__EnrolResponse *r, int64_t elapsed
 	print_reason("reason", r->reason);
 	if (*r->encounter_id)
 		print_fact("encounter", "%s", r->encounter_id);
+	if (r->image_kept)
+		print_fact("picture", "kept");
 	if (r->superseded)
 		print_fact("superseded", "%u", r->superseded);
 	print_basis(r->basis, "FPIR");

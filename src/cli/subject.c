@@ -1,8 +1,13 @@
-/* subject show, delete, delete-encounter, hold, release, holds. */
+/* subject show, image, delete, delete-encounter, hold, release, holds. */
+#include <stdio.h>
+
+#include "biomatch/file.h"
 #include "cli.h"
 
 static const struct method show_method = {"/biomatch.v1.EnrolmentService/GetSubject",
 					  &biomatch__v1__get_subject_response__descriptor, true};
+static const struct method image_method = {"/biomatch.v1.EnrolmentService/GetImage",
+					   &biomatch__v1__get_image_response__descriptor, true};
 static const struct method delete_method = {"/biomatch.v1.EnrolmentService/DeleteSubject",
 					    &biomatch__v1__delete_subject_response__descriptor,
 					    true};
@@ -22,10 +27,10 @@ static const struct method holds_method = {"/biomatch.v1.AdminService/ListLegalH
 
 static void print_encounters(const Biomatch__V1__GetSubjectResponse *r)
 {
-	struct table *table = table_new(7);
+	struct table *table = table_new(8);
 
 	table_add(table, "encounter", "type", "site", "captured", "expires", "enrolled", "model",
-		  NULL);
+		  "picture", NULL);
 	for (size_t i = 0; i < r->n_encounters; i++) {
 		const Biomatch__V1__Encounter *e = r->encounters[i];
 		char captured[32], expires[32], enrolled[32];
@@ -34,7 +39,8 @@ static void print_encounters(const Biomatch__V1__GetSubjectResponse *r)
 		time_format(e->expires_at, expires);
 		time_format(e->enrolled_at, enrolled);
 		table_add(table, e->encounter_id, e->encounter_type, e->site, captured,
-			  e->expires_at ? expires : "never", enrolled, e->model, NULL);
+			  e->expires_at ? expires : "never", enrolled, e->model,
+			  e->has_image ? "kept" : "", NULL);
 	}
 	table_print(table);
 	table_free(table);
@@ -57,6 +63,33 @@ int run_subject_show(struct cli *cli)
 	print_encounters((const Biomatch__V1__GetSubjectResponse *)reply);
 	if (((const Biomatch__V1__GetSubjectResponse *)reply)->legal_hold)
 		print_fact("legal hold", "stands: nothing of the subject is erased");
+	return EXIT_DONE;
+}
+
+int run_subject_image(struct cli *cli)
+{
+	Biomatch__V1__GetImageRequest request = BIOMATCH__V1__GET_IMAGE_REQUEST__INIT;
+	const Biomatch__V1__GetImageResponse *response;
+	ProtobufCMessage *reply;
+	int result, error;
+
+	request.purpose = (char *)cli->options.purpose;
+	request.gallery = cli->options.args[0];
+	request.subject_id = cli->options.args[1];
+	request.encounter_id = cli->options.args[2];
+	result = cli_call(cli, &image_method, &request.base, &reply);
+	if (result)
+		return result;
+	response = (const Biomatch__V1__GetImageResponse *)reply;
+	error = file_write_new(cli->options.args[3], response->data.data, response->data.len, 0600);
+	if (error)
+		return cli_fail_file(cli, "write the picture", error);
+	if (cli->options.json) {
+		printf("{\n  \"written\": %zu\n}\n", response->data.len);
+		return EXIT_DONE;
+	}
+	print_fact("wrote", "%s", cli->options.args[3]);
+	print_receipt(response->receipt);
 	return EXIT_DONE;
 }
 

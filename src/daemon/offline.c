@@ -320,8 +320,9 @@ int offline_backup(const struct conf *conf, const char *file, const char *public
 
 static void tell_counts(const char *path, const char *what, const struct dump_counts *counts)
 {
-	printf("%s: %s %" PRIu64 " galleries, %" PRIu64 " subjects, %" PRIu64 " encounters\n", path,
-	       what, counts->galleries, counts->subjects, counts->encounters);
+	printf("%s: %s %" PRIu64 " galleries, %" PRIu64 " subjects, %" PRIu64
+	       " encounters, %" PRIu64 " pictures\n",
+	       path, what, counts->galleries, counts->subjects, counts->encounters, counts->images);
 }
 
 int offline_dump(const struct conf *conf, const char *file, const char *public_key,

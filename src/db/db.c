@@ -55,6 +55,7 @@ static const char *const table_names[DB_TABLES] = {
 	[DB_CHANGE_OWNERS] = "change_owners",
 	[DB_EXPIRY] = "expiry",
 	[DB_HOLDS] = "holds",
+	[DB_IMAGES] = "images",
 };
 
 /* Whoever looks at the map, in a transaction or for its figures, is a user of it. */

@@ -11,14 +11,15 @@
 #include "biomatch/v1/dump.pb-c.h"
 
 #define DUMP_FORMAT "biomatch-dump-1"
-/* A subject with all its encounters of the largest dimension is below half of it. */
-#define DUMP_RECORD_MAX ((size_t)1 << 20)
+/* The longest is a picture; a subject with all its encounters is below half of it. */
+#define DUMP_RECORD_MAX (GALLERY_IMAGE_MAX + ((size_t)1 << 20))
 /* Of a record unpacked. */
 #define DUMP_MEMORY     ((size_t)8 << 20)
 #define DUMP_DIGEST_LEN 32
 
 _Static_assert(GALLERY_MAX_ENCOUNTERS *(PACK_MAX_DIM * sizeof(float) + 1024) < DUMP_RECORD_MAX / 2,
 	       "every subject fits");
+_Static_assert(GALLERY_IMAGE_MAX + 1024 < DUMP_RECORD_MAX, "every picture fits");
 
 /* A stream and the digest of what has passed. */
 struct dump_stream {

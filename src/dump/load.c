@@ -7,6 +7,8 @@
 
 /* Encounters that one transaction takes. */
 #define AT_ONCE 512
+/* A picture counts like so many. */
+#define PICTURE_COUNTS 32
 
 struct loader {
 	struct gallery_store *store;
@@ -15,6 +17,7 @@ struct loader {
 	struct arena arena;
 	int64_t now_ms;
 	struct gallery_info gallery; /* that subjects are added to; no name before the first */
+	char subject[GALLERY_SUBJECT_MAX + 1]; /* that pictures are added to; "" for none */
 	struct db_txn txn;
 	bool in_txn;
 	unsigned in_batch;
@@ -158,6 +161,7 @@ static int load_gallery(struct loader *loader, const Biomatch__V1__DumpGallery *
 	if (error)
 		return error;
 	loader->gallery = outcome.gallery;
+	loader->subject[0] = '\0';
 	loader->stream.counts.galleries++;
 	return from->dimension == outcome.gallery.dim &&
 			       from->model_digest.len == sizeof(outcome.gallery.digest) &&
@@ -228,17 +232,39 @@ static int load_hold(struct loader *loader, const char *subject,
 
 static int load_subject(struct loader *loader, const Biomatch__V1__DumpSubject *from)
 {
-	char subject[GALLERY_SUBJECT_MAX + 1];
-	int error = take_text(from->subject_id, 1, GALLERY_SUBJECT_MAX, subject);
+	int error = take_text(from->subject_id, 1, GALLERY_SUBJECT_MAX, loader->subject);
 
 	if (!*loader->gallery.name || !from->n_encounters)
 		return BM_EDUMP;
 	for (size_t i = 0; !error && i < from->n_encounters; i++)
-		error = load_encounter(loader, subject, from->encounters[i]);
+		error = load_encounter(loader, loader->subject, from->encounters[i]);
 	for (size_t i = 0; !error && i < from->n_holds; i++)
-		error = load_hold(loader, subject, from->holds[i]);
+		error = load_hold(loader, loader->subject, from->holds[i]);
 	loader->stream.counts.subjects++;
-	bytes_wipe(subject, sizeof(subject));
+	return error ? error : end_batch(loader);
+}
+
+static int load_image(struct loader *loader, const Biomatch__V1__DumpImage *from)
+{
+	struct gallery_change change = {
+		.kind = GALLERY_KEEP_IMAGE,
+		.gallery = loader->gallery.name,
+		.subject = loader->subject,
+		.image = {from->data.data, from->data.len},
+		.now_ms = loader->now_ms,
+	};
+	struct gallery_outcome outcome;
+	int error = take_text(from->encounter_id, 1, GALLERY_ENCOUNTER_MAX, change.encounter.id);
+
+	if (!*loader->subject)
+		error = BM_EDUMP;
+	if (error)
+		return error;
+	loader->stream.counts.images++;
+	loader->in_batch += PICTURE_COUNTS;
+	error = apply(loader, &change, &outcome);
+	if (error == BM_ENOENCOUNTER || error == BM_EEXISTS || error == BM_EIMGSIZE)
+		error = BM_EDUMP;
 	return error ? error : end_batch(loader);
 }
 
@@ -274,7 +300,8 @@ static int load_end(struct loader *loader, const Biomatch__V1__DumpEnd *end)
 	int error;
 
 	if (end->galleries != counts->galleries || end->subjects != counts->subjects ||
-	    end->encounters != counts->encounters || end->sha256.len != DUMP_DIGEST_LEN ||
+	    end->encounters != counts->encounters || end->images != counts->images ||
+	    end->sha256.len != DUMP_DIGEST_LEN ||
 	    memcmp(end->sha256.data, loader->digest, DUMP_DIGEST_LEN) != 0)
 		return BM_EDUMP;
 	/* Nothing follows the end. */
@@ -298,6 +325,8 @@ static int load_record(struct loader *loader, const Biomatch__V1__DumpRecord *re
 		return load_gallery(loader, record->gallery);
 	case BIOMATCH__V1__DUMP_RECORD__KIND_SUBJECT:
 		return load_subject(loader, record->subject);
+	case BIOMATCH__V1__DUMP_RECORD__KIND_IMAGE:
+		return load_image(loader, record->image);
 	case BIOMATCH__V1__DUMP_RECORD__KIND_END:
 		return load_end(loader, record->end);
 	default:

@@ -6,9 +6,10 @@
 
 /* What a subject's record is made in. */
 struct writer {
+	struct gallery_snapshot *snapshot;
+	struct gallery_info gallery; /* whose subjects are written */
 	struct dump_stream stream;
 	struct arena arena;
-	uint32_t dim;
 };
 
 static int write_bytes(struct dump_stream *stream, const void *data, size_t len)
@@ -128,6 +129,37 @@ static int fill_hold(struct arena *arena, const struct gallery_hold *from,
 	return to->placed_at ? 0 : BM_ENOMEM;
 }
 
+static int write_image(struct writer *writer, const char *subject, const char *encounter)
+{
+	Biomatch__V1__DumpRecord record = BIOMATCH__V1__DUMP_RECORD__INIT;
+	Biomatch__V1__DumpImage image = BIOMATCH__V1__DUMP_IMAGE__INIT;
+	struct bytes picture;
+	int error;
+
+	arena_reset(&writer->arena);
+	error = gallery_image(writer->snapshot, &writer->gallery, subject, encounter,
+			      &writer->arena, &picture);
+	if (error)
+		return error;
+	image.encounter_id = (char *)(uintptr_t)encounter;
+	image.data = (ProtobufCBinaryData){picture.len, (uint8_t *)(uintptr_t)picture.data};
+	record.kind_case = BIOMATCH__V1__DUMP_RECORD__KIND_IMAGE;
+	record.image = &image;
+	writer->stream.counts.images++;
+	return write_record(&writer->stream, &record);
+}
+
+static int write_images(struct writer *writer, const struct gallery_dumped *from)
+{
+	int error = 0;
+
+	for (size_t i = 0; !error && i < from->n; i++) {
+		if (from->encounters[i].has_image)
+			error = write_image(writer, from->id, from->encounters[i].id);
+	}
+	return error;
+}
+
 static int write_subject(void *ctx, const struct gallery_dumped *from)
 {
 	struct writer *writer = ctx;
@@ -139,7 +171,8 @@ static int write_subject(void *ctx, const struct gallery_dumped *from)
 
 	arena_reset(&writer->arena);
 	for (size_t i = 0; !error && i < from->n; i++)
-		error = fill_encounter(&writer->arena, from, i, writer->dim, &encounters[i]);
+		error = fill_encounter(&writer->arena, from, i, writer->gallery.dim,
+				       &encounters[i]);
 	for (size_t i = 0; !error && i < from->n_holds; i++)
 		error = fill_hold(&writer->arena, &from->holds[i], &holds[i]);
 	if (error)
@@ -153,7 +186,8 @@ static int write_subject(void *ctx, const struct gallery_dumped *from)
 	record.subject = &subject;
 	writer->stream.counts.subjects++;
 	writer->stream.counts.encounters += from->n;
-	return write_record(&writer->stream, &record);
+	error = write_record(&writer->stream, &record);
+	return error ? error : write_images(writer, from);
 }
 
 static int write_end(struct dump_stream *stream)
@@ -168,35 +202,34 @@ static int write_end(struct dump_stream *stream)
 	end.galleries = stream->counts.galleries;
 	end.subjects = stream->counts.subjects;
 	end.encounters = stream->counts.encounters;
+	end.images = stream->counts.images;
 	end.sha256 = (ProtobufCBinaryData){sizeof(digest), digest};
 	record.kind_case = BIOMATCH__V1__DUMP_RECORD__KIND_END;
 	record.end = &end;
 	return write_record(stream, &record);
 }
 
-static int write_galleries(struct writer *writer, struct gallery_snapshot *snapshot)
+static int write_galleries(struct writer *writer)
 {
-	struct gallery_info info = {0};
+	struct gallery_info *gallery = &writer->gallery;
 	size_t n = 1;
 	int error = 0;
 
 	while (!error && n) {
-		error = gallery_list(snapshot, info.name, &info, 1, &n);
+		error = gallery_list(writer->snapshot, gallery->name, gallery, 1, &n);
 		if (error || !n)
 			break;
-		writer->dim = info.dim;
-		error = write_gallery(&writer->stream, &info);
+		error = write_gallery(&writer->stream, gallery);
 		if (!error)
-			error = gallery_dump(snapshot, &info, write_subject, writer);
+			error = gallery_dump(writer->snapshot, gallery, write_subject, writer);
 	}
 	return error;
 }
 
 int dump_write(struct gallery_store *store, int64_t now_ms, int fd, struct dump_counts *counts)
 {
-	struct gallery_snapshot *snapshot;
-	struct writer writer;
-	int error = gallery_snapshot_open(store, &snapshot);
+	struct writer writer = {0};
+	int error = gallery_snapshot_open(store, &writer.snapshot);
 
 	if (error)
 		return error;
@@ -205,12 +238,12 @@ int dump_write(struct gallery_store *store, int64_t now_ms, int fd, struct dump_
 	if (!error)
 		error = write_header(&writer.stream, now_ms);
 	if (!error)
-		error = write_galleries(&writer, snapshot);
+		error = write_galleries(&writer);
 	if (!error)
 		error = write_end(&writer.stream);
 	*counts = writer.stream.counts;
 	stream_close(&writer.stream);
 	arena_deinit(&writer.arena);
-	gallery_snapshot_close(snapshot);
+	gallery_snapshot_close(writer.snapshot);
 	return error;
 }

@@ -81,18 +81,6 @@ static int make_encounter_id(char out[GALLERY_ENCOUNTER_MAX + 1])
 	return 0;
 }
 
-static struct stored_encounter *find_encounter(struct subject *subject, const char *id)
-{
-	char stored[GALLERY_ENCOUNTER_MAX + 1];
-
-	for (uint16_t i = 0; i < subject->n; i++) {
-		text_load(stored, subject->encounters[i].id, GALLERY_ENCOUNTER_MAX);
-		if (!strcmp(stored, id))
-			return &subject->encounters[i];
-	}
-	return NULL;
-}
-
 /* Adds the encounter to the subject in memory; its row is not known yet. */
 static int add_encounter(struct subject *subject, const struct gallery_change *change,
 			 struct gallery_outcome *outcome)
@@ -107,7 +95,7 @@ static int add_encounter(struct subject *subject, const struct gallery_change *c
 		error = make_encounter_id(outcome->encounter);
 	if (error)
 		return error;
-	if (find_encounter(subject, outcome->encounter))
+	if (encounter_find(subject, outcome->encounter))
 		return BM_EEXISTS;
 	if (subject->n == GALLERY_MAX_ENCOUNTERS)
 		return BM_ELIMIT;
@@ -202,6 +190,7 @@ static int delete_subject(struct db_txn *txn, struct gallery_record *record,
 
 	for (uint16_t i = 0; !error && i < subject->n; i++) {
 		expiry_remove(txn, record->id, subject, &subject->encounters[i]);
+		image_drop(txn, record->id, subject->pseudonym, &subject->encounters[i]);
 		error = row_remove(txn, record, subject->encounters[i].row);
 	}
 	if (error)
@@ -217,7 +206,7 @@ static int delete_encounter(struct gallery_store *store, struct db_txn *txn,
 			    struct gallery_record *record, struct subject *subject, const char *id,
 			    struct gallery_outcome *outcome)
 {
-	struct stored_encounter *encounter = find_encounter(subject, id);
+	struct stored_encounter *encounter = encounter_find(subject, id);
 	struct record_key key = subject_key(record->id, subject->pseudonym);
 	size_t behind;
 	int error;
@@ -230,6 +219,7 @@ static int delete_encounter(struct gallery_store *store, struct db_txn *txn,
 		return error;
 	}
 	expiry_remove(txn, record->id, subject, encounter);
+	image_drop(txn, record->id, subject->pseudonym, encounter);
 	error = row_remove(txn, record, encounter->row);
 	if (!error)
 		error = changes_erase(txn, key.data, text_bytes(id));
@@ -247,7 +237,7 @@ static int expire_encounter(struct gallery_store *store, struct db_txn *txn,
 			    struct gallery_record *record, struct subject *subject,
 			    const struct gallery_change *change, struct gallery_outcome *outcome)
 {
-	struct stored_encounter *encounter = find_encounter(subject, change->encounter.id);
+	struct stored_encounter *encounter = encounter_find(subject, change->encounter.id);
 	int error;
 
 	if (encounter && encounter->expires_ms > change->now_ms)
@@ -327,6 +317,24 @@ static int change_holds(const struct gallery_store *store, struct db_txn *txn,
 	return error ? error : change_log(store, txn, &logged);
 }
 
+/* The encounter was put by a change before this one. */
+static int keep_image(const struct gallery_store *store, struct db_txn *txn,
+		      const struct gallery_record *record, struct subject *subject,
+		      const struct gallery_change *change)
+{
+	const struct stored_encounter *encounter = encounter_find(subject, change->encounter.id);
+	const struct logged logged = {.change = change,
+				      .gallery = record,
+				      .pseudonym = subject->pseudonym,
+				      .encounter = change->encounter.id};
+	int error = !subject->n ? BM_ENOREFERENCE : !encounter ? BM_ENOENCOUNTER : 0;
+
+	if (!error)
+		error = image_keep(store, txn, record->id, subject->pseudonym, encounter,
+				   change->image);
+	return error ? error : change_log(store, txn, &logged);
+}
+
 /* Each former encounter of the new one's type goes as a deletion of its own, so that it is
  * followed. */
 static int supersede(struct gallery_store *store, struct db_txn *txn, struct gallery_record *record,
@@ -396,6 +404,8 @@ static int change_subject(struct gallery_store *store, struct db_txn *txn,
 		return error;
 	if (change->kind == GALLERY_PUT)
 		error = put(store, txn, &record, &subject, change, outcome);
+	else if (change->kind == GALLERY_KEEP_IMAGE)
+		error = keep_image(store, txn, &record, &subject, change);
 	else if (change->kind == GALLERY_HOLD || change->kind == GALLERY_RELEASE)
 		error = change_holds(store, txn, &record, &subject, change, outcome);
 	else

@@ -17,18 +17,17 @@ struct body_head {
 	char type[GALLERY_TYPE_MAX], site[GALLERY_SITE_MAX];
 	/*
 	 * Of an encounter that was put the subject id and its floats as they are stored, of
-	 * a hold and of its release the matter.
+	 * a hold and of its release the matter, of a kept picture the picture.
 	 */
 };
 
 _Static_assert(sizeof(struct body_head) == 440, "no padding in stored structs");
-_Static_assert(sizeof(struct body_head) + GALLERY_SUBJECT_MAX + PACK_MAX_DIM * sizeof(float) <=
+_Static_assert(sizeof(struct body_head) + GALLERY_SUBJECT_MAX + PACK_MAX_DIM * sizeof(float) +
+			       GALLERY_IMAGE_MAX <=
 		       CHANGES_BODY_MAX,
 	       "every change can be logged");
 _Static_assert(GALLERY_ENCOUNTER_MAX <= CHANGES_TAG_MAX, "an encounter's id is a change's tag");
 _Static_assert(GALLERY_MATTER_MAX <= GALLERY_SUBJECT_MAX, "a body has room for either text");
-
-#define BODY_MAX (sizeof(struct body_head) + GALLERY_SUBJECT_MAX + PACK_MAX_DIM * sizeof(float))
 
 static void fill_head(const struct logged *l, struct body_head *head)
 {
@@ -54,37 +53,58 @@ static void fill_head(const struct logged *l, struct body_head *head)
 		memcpy(head->pseudonym, l->pseudonym, KEYS_PSEUDONYM_LEN);
 }
 
+/* A body of its head and what follows it, to be wiped and freed; NULL when memory is out. */
+static uint8_t *join(struct bytes head, const struct bytes *parts, size_t n, struct bytes *out)
+{
+	size_t len = head.len;
+	uint8_t *body, *end;
+
+	for (size_t i = 0; i < n; i++)
+		len += parts[i].len;
+	body = malloc(len);
+	if (!body)
+		return NULL;
+	memcpy(body, head.data, head.len);
+	end = body + head.len;
+	for (size_t i = 0; i < n; end += parts[i].len, i++) {
+		if (parts[i].len)
+			memcpy(end, parts[i].data, parts[i].len);
+	}
+	*out = (struct bytes){body, len};
+	return body;
+}
+
 int change_log(const struct gallery_store *store, struct db_txn *txn, const struct logged *l)
 {
-	const uint32_t dim = l->gallery->dim;
-	uint8_t body[BODY_MAX], *end = body + sizeof(struct body_head);
-	struct changes_new change = {.time_ms = l->change->now_ms};
 	const char *text = l->stored ? l->change->subject : l->change->matter;
+	const struct bytes parts[] = {
+		text_bytes(text ? text : ""),
+		{(const uint8_t *)l->stored, l->stored ? l->gallery->dim * sizeof(float) : 0},
+		l->change->kind == GALLERY_KEEP_IMAGE ? l->change->image : (struct bytes){0},
+	};
+	struct changes_new change = {.time_ms = l->change->now_ms};
 	struct body_head head;
 	struct record_key owner;
+	uint8_t *body;
 	int error;
 
 	fill_head(l, &head);
-	if (text) {
-		head.text_len = (uint32_t)strlen(text);
-		memcpy(end, text, head.text_len);
-		end += head.text_len;
+	head.text_len = (uint32_t)parts[0].len;
+	body = join((struct bytes){(const uint8_t *)&head, sizeof(head)}, parts, 3, &change.body);
+	if (!body)
+		return BM_ENOMEM;
+	if (change.body.len > sizeof(head)) {
 		owner = subject_key(l->gallery->id, l->pseudonym);
 		change.owner = owner.data;
 		change.tag = text_bytes(l->encounter);
 	}
-	if (l->stored) {
-		memcpy(end, l->stored, dim * sizeof(float));
-		end += dim * sizeof(float);
-	}
-	memcpy(body, &head, sizeof(head));
-	change.body = (struct bytes){body, (size_t)(end - body)};
 	error = changes_append(txn, store->keys, &change);
 	bytes_wipe(body, change.body.len);
+	free(body);
 	return error;
 }
 
-/* A body taken apart; text with a NUL behind it. */
+/* A body taken apart; text with a NUL behind it, the picture borrowed from it. */
 struct parsed {
 	struct gallery_change change;
 	struct gallery_replica replica;
@@ -94,7 +114,7 @@ struct parsed {
 
 static int parse_body(struct bytes body, struct parsed *out)
 {
-	size_t template_len;
+	size_t template_len, image_len;
 	struct body_head head;
 
 	if (body.len < sizeof(head))
@@ -103,7 +123,10 @@ static int parse_body(struct bytes body, struct parsed *out)
 	body = (struct bytes){body.data + sizeof(head), body.len - sizeof(head)};
 	template_len = head.kind == GALLERY_PUT ? head.dim * sizeof(float) : 0;
 	if (head.dim > PACK_MAX_DIM || head.text_len > GALLERY_SUBJECT_MAX ||
-	    body.len != head.text_len + template_len)
+	    body.len < head.text_len + template_len)
+		return BM_ECORRUPT;
+	image_len = body.len - head.text_len - template_len;
+	if (image_len && head.kind != GALLERY_KEEP_IMAGE)
 		return BM_ECORRUPT;
 	memcpy(out->text, body.data, head.text_len);
 	out->text[head.text_len] = '\0';
@@ -123,6 +146,7 @@ static int parse_body(struct bytes body, struct parsed *out)
 			      .enrolled_ms = head.enrolled_ms},
 		.embedding = out->stored,
 		.dim = head.dim,
+		.image = {body.data + body.len - image_len, image_len},
 		.now_ms = head.now_ms,
 		.replica = &out->replica,
 	};

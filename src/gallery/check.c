@@ -5,7 +5,9 @@
 
 /* A check under way. */
 struct check {
+	struct gallery_store *store;
 	struct db_txn *txn;
+	struct arena arena; /* of a picture */
 	void (*report)(void *ctx, const char *fault);
 	void *ctx;
 	uint64_t faults;
@@ -46,8 +48,26 @@ static void check_expiry_of(struct check *check, const struct gallery_record *ga
 
 /* What a gallery's record counts. */
 struct counts {
-	uint64_t subjects, encounters, held;
+	uint64_t subjects, encounters, held, images;
 };
+
+/* Every picture can be unsealed, as its encounter's. */
+static void check_images(struct check *check, const struct gallery_record *gallery,
+			 const struct subject *subject, struct counts *counts)
+{
+	for (uint16_t i = 0; i < subject->n; i++) {
+		struct bytes picture;
+		int error = image_read(check->store, check->txn, gallery->id, subject->pseudonym,
+				       &subject->encounters[i], &check->arena, &picture);
+
+		counts->images += error != BM_ENOIMAGE;
+		if (error == BM_ECORRUPT)
+			fault(check, gallery->name, "a kept picture is damaged");
+		else if (error && error != BM_ENOIMAGE)
+			check->txn->error = error;
+		arena_reset(&check->arena);
+	}
+}
 
 /* Every encounter's row is there, whole, and the subject's. */
 static void check_subject(struct check *check, const struct gallery_record *gallery,
@@ -67,6 +87,7 @@ static void check_subject(struct check *check, const struct gallery_record *gall
 	if (holds_read(check->txn, gallery->id, pseudonym, &holds))
 		fault(check, gallery->name, "a record of legal holds is damaged");
 	check_expiry_of(check, gallery, &subject);
+	check_images(check, gallery, &subject, counts);
 	for (uint16_t i = 0; i < subject.n; i++) {
 		int error = row_read(check->txn, gallery, subject.encounters[i].row, &row);
 
@@ -79,13 +100,29 @@ static void check_subject(struct check *check, const struct gallery_record *gall
 	}
 }
 
+static uint64_t count_records(struct check *check, enum db_table table, uint32_t gallery)
+{
+	struct record_key key = row_key(gallery, 0);
+	struct bytes found, value;
+	struct db_cursor cursor;
+	uint64_t n = 0;
+	bool more;
+
+	db_cursor_open(check->txn, table, &cursor);
+	more = db_cursor_seek(&cursor, key_bytes(&key), &found, &value);
+	for (; more && key_in_gallery(found, gallery);
+	     more = db_cursor_next(&cursor, &found, &value))
+		n++;
+	db_cursor_close(&cursor);
+	return n;
+}
+
 static void check_subjects(struct check *check, const struct gallery_record *gallery)
 {
 	static const uint8_t first[KEYS_PSEUDONYM_LEN];
 	struct record_key key = subject_key(gallery->id, first);
 	struct counts counts = {0};
 	struct bytes found, value;
-	uint64_t holds = 0;
 	struct db_cursor cursor;
 	bool more;
 
@@ -100,26 +137,11 @@ static void check_subjects(struct check *check, const struct gallery_record *gal
 		fault(check, gallery->name, "the number of subjects is wrong");
 	if (counts.encounters != gallery->encounters)
 		fault(check, gallery->name, "the number of encounters is wrong");
-	if (!holds_count(check->txn, gallery->id, &holds) &&
-	    (counts.held != gallery->held || holds != counts.held))
+	if (counts.held != gallery->held ||
+	    counts.held != count_records(check, DB_HOLDS, gallery->id))
 		fault(check, gallery->name, "the number of subjects under legal hold is wrong");
-}
-
-static uint64_t count_tail(struct check *check, const struct gallery_record *gallery)
-{
-	struct record_key key = row_key(gallery->id, 0);
-	struct bytes found, value;
-	struct db_cursor cursor;
-	uint64_t n = 0;
-	bool more;
-
-	db_cursor_open(check->txn, DB_TAIL, &cursor);
-	more = db_cursor_seek(&cursor, key_bytes(&key), &found, &value);
-	for (; more && key_in_gallery(found, gallery->id);
-	     more = db_cursor_next(&cursor, &found, &value))
-		n++;
-	db_cursor_close(&cursor);
-	return n;
+	if (counts.images != count_records(check, DB_IMAGES, gallery->id))
+		fault(check, gallery->name, "a kept picture belongs to no encounter");
 }
 
 static bool all_zero(const void *p, size_t len)
@@ -183,7 +205,8 @@ static void check_planes(struct check *check, const struct gallery_record *galle
 /* The rows of tail and segments are as many as the encounters. */
 static void check_rows(struct check *check, const struct gallery_record *gallery)
 {
-	uint64_t row = 0, live = 0, dead = 0, segments = 0, tail = count_tail(check, gallery);
+	uint64_t row = 0, live = 0, dead = 0, segments = 0,
+		 tail = count_records(check, DB_TAIL, gallery->id);
 	struct segment segment;
 
 	while (segment_at_or_after(check->txn, gallery, row, &segment)) {
@@ -221,7 +244,8 @@ static void check_expiry(struct check *check)
 int gallery_check(struct gallery_snapshot *snapshot,
 		  void (*report)(void *ctx, const char *fault_text), void *ctx, uint64_t *faults)
 {
-	struct check check = {.txn = &snapshot->txn,
+	struct check check = {.store = snapshot->store,
+			      .txn = &snapshot->txn,
 			      .report = report,
 			      .ctx = ctx,
 			      .has_expiry = snapshot->store->version >= 3};
@@ -229,6 +253,7 @@ int gallery_check(struct gallery_snapshot *snapshot,
 	struct db_cursor cursor;
 	bool more;
 
+	arena_init(&check.arena, GALLERY_IMAGE_MAX + 64);
 	db_cursor_open(&snapshot->txn, DB_GALLERIES, &cursor);
 	more = db_cursor_seek(&cursor, first, &found, &value);
 	for (; more; more = db_cursor_next(&cursor, &found, &value)) {
@@ -244,6 +269,7 @@ int gallery_check(struct gallery_snapshot *snapshot,
 	}
 	db_cursor_close(&cursor);
 	check_expiry(&check);
+	arena_deinit(&check.arena);
 	*faults = check.faults;
 	return snapshot->txn.error;
 }

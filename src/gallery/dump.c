@@ -34,7 +34,9 @@ static int take_encounter(struct show *show, uint16_t i)
 	if (!error)
 		error = score_normalise(to, dim);
 	encounter_load(encounter, &show->encounters[i]);
-	return error;
+	show->encounters[i].has_image = image_exists(&show->snapshot->txn, show->record.id,
+						     show->subject.pseudonym, encounter);
+	return error ? error : show->snapshot->txn.error;
 }
 
 static int take_subject(struct show *show, const uint8_t *pseudonym)

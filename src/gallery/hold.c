@@ -148,21 +148,3 @@ int gallery_holds(struct gallery_snapshot *snapshot, const struct gallery_info *
 	}
 	return error;
 }
-
-int holds_count(struct db_txn *txn, uint32_t gallery, uint64_t *n)
-{
-	static const uint8_t first[KEYS_PSEUDONYM_LEN];
-	struct record_key key = subject_key(gallery, first);
-	struct bytes found, value;
-	struct db_cursor cursor;
-	bool more;
-
-	*n = 0;
-	db_cursor_open(txn, DB_HOLDS, &cursor);
-	more = db_cursor_seek(&cursor, key_bytes(&key), &found, &value);
-	for (; more && key_in_gallery(found, gallery);
-	     more = db_cursor_next(&cursor, &found, &value))
-		++*n;
-	db_cursor_close(&cursor);
-	return txn->error;
-}

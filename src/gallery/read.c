@@ -92,6 +92,7 @@ void encounter_load(const struct stored_encounter *from, struct gallery_encounte
 	to->captured_ms = from->captured_ms;
 	to->expires_ms = from->expires_ms;
 	to->enrolled_ms = from->enrolled_ms;
+	to->has_image = false;
 }
 
 int gallery_subject(struct gallery_snapshot *snapshot, const struct gallery_info *gallery,
@@ -108,9 +109,12 @@ int gallery_subject(struct gallery_snapshot *snapshot, const struct gallery_info
 	if (!out->encounters)
 		return BM_ENOMEM;
 	out->is_held = found.is_held;
-	for (out->n = 0; out->n < found.n; out->n++)
+	for (out->n = 0; out->n < found.n; out->n++) {
 		encounter_load(&found.encounters[out->n], &out->encounters[out->n]);
-	return 0;
+		out->encounters[out->n].has_image = image_exists(
+			&snapshot->txn, gallery->id, found.pseudonym, &found.encounters[out->n]);
+	}
+	return snapshot->txn.error;
 }
 
 int gallery_rows_to_reencode(struct gallery_snapshot *snapshot, const struct gallery_info *gallery,

@@ -8,6 +8,7 @@
  *                                                   struct stored_encounter ...
  *                                                   or, of one expired, struct subject_mark
  *   holds      gallery, pseudonym                -> struct hold_record, struct stored_hold ...
+ *   images     gallery, pseudonym, encounter id  -> struct image_record, sealed picture
  *   tail       gallery, row                      -> VECTOR_OFFSET zero bytes, floats, row_facts
  *   segments   gallery, last row, plane, part    -> see enum plane
  *
@@ -20,10 +21,10 @@
 #include "biomatch/gallery.h"
 
 /*
- * 2 has the change log, 3 the order of expiry, 4 legal holds; an older store is given an
- * empty log, the order and no holds when it is opened to be written.
+ * 2 has the change log, 3 the order of expiry, 4 legal holds, 5 kept pictures; an older
+ * store is given an empty log, the order and no holds when it is opened to be written.
  */
-#define STORE_VERSION     4u
+#define STORE_VERSION     5u
 #define STORE_VERSION_OLD 1u
 
 /* In front of vectors, so that in the map they begin on a 64-byte boundary. */
@@ -103,6 +104,12 @@ struct stored_hold {
 	uint8_t sealed[GALLERY_MATTER_MAX + KEYS_SEAL_OVERHEAD]; /* the matter */
 };
 
+struct image_record {
+	uint64_t sum;
+	uint32_t version, reserved;
+	/* sealed picture */
+};
+
 struct stored_encounter {
 	uint64_t row;
 	int64_t captured_ms, expires_ms, enrolled_ms;
@@ -142,12 +149,13 @@ _Static_assert(sizeof(struct stored_encounter) == 192, "no padding in stored str
 _Static_assert(sizeof(struct subject_record) == 16, "no padding in stored structs");
 _Static_assert(sizeof(struct subject_mark) == 24, "no padding in stored structs");
 _Static_assert(sizeof(struct hold_record) == 16, "no padding in stored structs");
+_Static_assert(sizeof(struct image_record) == 16, "no padding in stored structs");
 _Static_assert(sizeof(struct stored_hold) == 168, "no padding in stored structs");
 _Static_assert(sizeof(struct segment_head) == 40, "no padding in stored structs");
 
 /* A key in the caller's storage. */
 struct record_key {
-	uint8_t data[64];
+	uint8_t data[4 + KEYS_PSEUDONYM_LEN + GALLERY_ENCOUNTER_MAX];
 	size_t len;
 };
 

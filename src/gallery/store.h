@@ -78,6 +78,8 @@ struct subject {
 /* Reads a subject. BM_ENOREFERENCE when there is none. */
 int subject_read(struct db_txn *txn, uint32_t gallery, const uint8_t *pseudonym,
 		 struct subject *out) BM_MUST_CHECK;
+/* An encounter by its id; NULL where there is none. */
+struct stored_encounter *encounter_find(struct subject *subject, const char *id);
 /* The facts of an encounter as they are told. */
 void encounter_load(const struct stored_encounter *from, struct gallery_encounter *to);
 /* The same by its id. */
@@ -107,8 +109,20 @@ int hold_place(const struct gallery_store *store, struct db_txn *txn, uint32_t g
 int hold_release(const struct gallery_store *store, struct db_txn *txn, uint32_t gallery,
 		 const uint8_t *pseudonym, struct holds *holds,
 		 const struct gallery_change *change) BM_MUST_CHECK;
-/* The records of holds on subjects of a gallery. */
-int holds_count(struct db_txn *txn, uint32_t gallery, uint64_t *n) BM_MUST_CHECK;
+
+/* The picture of an encounter that was just put. BM_EEXISTS, BM_EIMGSIZE. */
+int image_keep(const struct gallery_store *store, struct db_txn *txn, uint32_t gallery,
+	       const uint8_t *pseudonym, const struct stored_encounter *encounter,
+	       struct bytes picture) BM_MUST_CHECK;
+/* Removes what is kept of an encounter, if anything; errors stick to the transaction. */
+void image_drop(struct db_txn *txn, uint32_t gallery, const uint8_t *pseudonym,
+		const struct stored_encounter *encounter);
+bool image_exists(struct db_txn *txn, uint32_t gallery, const uint8_t *pseudonym,
+		  const struct stored_encounter *encounter);
+/* The picture in the arena. BM_ENOIMAGE, BM_ECORRUPT. */
+int image_read(const struct gallery_store *store, struct db_txn *txn, uint32_t gallery,
+	       const uint8_t *pseudonym, const struct stored_encounter *encounter,
+	       struct arena *arena, struct bytes *out) BM_MUST_CHECK;
 
 /*
  * The order of expiry keeps a place for each encounter of a subject that no legal hold

@@ -58,6 +58,18 @@ int subject_read(struct db_txn *txn, uint32_t gallery, const uint8_t *pseudonym,
 	return txn->error;
 }
 
+struct stored_encounter *encounter_find(struct subject *subject, const char *id)
+{
+	char stored[GALLERY_ENCOUNTER_MAX + 1];
+
+	for (uint16_t i = 0; i < subject->n; i++) {
+		text_load(stored, subject->encounters[i].id, GALLERY_ENCOUNTER_MAX);
+		if (!strcmp(stored, id))
+			return &subject->encounters[i];
+	}
+	return NULL;
+}
+
 int subject_read_named(struct gallery_snapshot *snapshot, uint32_t gallery, const char *name,
 		       struct subject *out)
 {

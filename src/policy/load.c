@@ -23,7 +23,7 @@
 #define CAPTURING   (WITH_SCORES | BIT(POLICY_ANALYSE) | BIT(POLICY_EXTRACT))
 #define IN_GALLERIES                                                                               \
 	(BIT(POLICY_VERIFY) | SEARCHING | BIT(POLICY_READ) | BIT(POLICY_DELETE) |                  \
-	 BIT(POLICY_HOLD) | BIT(POLICY_ADMIN))
+	 BIT(POLICY_HOLD) | BIT(POLICY_IMAGE) | BIT(POLICY_ADMIN))
 
 struct loader {
 	struct policy *policy;
@@ -129,8 +129,8 @@ static int load_operations(struct loader *l, const struct yaml_value *list,
 		if (v->kind != YAML_SCALAR || policy_operation_parse(v->text, &operation))
 			return FAIL(l, v,
 				    "operations may be verify, compare, verify_document, identify, "
-				    "enrol, read, delete, hold, analyse, extract, admin, audit "
-				    "and follow, not \"%s\"",
+				    "enrol, read, image, delete, hold, analyse, extract, admin, "
+				    "audit and follow, not \"%s\"",
 				    v->text ? v->text : "");
 		p->operations |= BIT(operation);
 	}
@@ -239,6 +239,13 @@ static int load_supersede(struct loader *l, const struct yaml_value *v, struct p
 {
 	if (v->kind != YAML_SCALAR || parse_bool(v->text, &p->supersede))
 		return FAIL(l, v, "supersede needs true or false");
+	return 0;
+}
+
+static int load_keep_image(struct loader *l, const struct yaml_value *v, struct policy_purpose *p)
+{
+	if (v->kind != YAML_SCALAR || parse_bool(v->text, &p->keep_image))
+		return FAIL(l, v, "keep_image needs true or false");
 	return 0;
 }
 
@@ -363,6 +370,7 @@ static const struct option {
 	{"reference_types", load_reference_types, BIT(POLICY_VERIFY), 0},
 	{"attempts", load_attempts, BIT(POLICY_VERIFY), 0},
 	{"supersede", load_supersede, BIT(POLICY_ENROL), 0},
+	{"keep_image", load_keep_image, BIT(POLICY_ENROL), 0},
 	{"retention", load_retention, BIT(POLICY_ENROL), 0},
 	{"search", load_search, SEARCHING, 0},
 	{"raw_scores", load_raw_scores, WITH_SCORES, 0},

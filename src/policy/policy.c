@@ -12,7 +12,7 @@ static const char *const operation_names[POLICY_OPERATIONS] = {
 	[POLICY_ANALYSE] = "analyse",   [POLICY_EXTRACT] = "extract",
 	[POLICY_ADMIN] = "admin",       [POLICY_AUDIT] = "audit",
 	[POLICY_FOLLOW] = "follow",     [POLICY_VERIFY_DOCUMENT] = "verify_document",
-	[POLICY_HOLD] = "hold",
+	[POLICY_HOLD] = "hold",         [POLICY_IMAGE] = "image",
 };
 
 const char *policy_operation_name(enum policy_operation operation)

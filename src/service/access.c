@@ -20,6 +20,8 @@
 /* Audit entries of one response: with all around them below what clients take at once. */
 #define ENTRIES     4000
 #define ENTRIES_MAX ((size_t)3 << 20)
+/* A response ends behind the picture that reaches this. */
+#define IMAGES_MAX ((size_t)1 << 20)
 
 #define PREFIX     "subject-export-approval"
 #define PREFIX_LEN (sizeof(PREFIX) - 1)
@@ -282,8 +284,75 @@ static int gather_entries(struct service_call *call, struct db_txn *txn,
 	return error ? error : txn->error;
 }
 
+static int add_image(struct service_call *call, struct gallery_snapshot *snapshot,
+		     const struct gallery_info *info, const struct gallery_encounter *encounter,
+		     Biomatch__V1__SubjectExport *out, size_t *bytes)
+{
+	const Biomatch__V1__ExportSubjectRequest *request = (const void *)call->request;
+	Biomatch__V1__KeptImage *image = call_message(call, &biomatch__v1__kept_image__descriptor);
+	struct bytes picture;
+	int error;
+
+	if (!image)
+		return BM_ENOMEM;
+	error = gallery_image(snapshot, info, request->subject_id, encounter->id, &call->arena,
+			      &picture);
+	/* Erased since the encounters were read. */
+	if (error == BM_ENOIMAGE || error == BM_ENOENCOUNTER || error == BM_ENOREFERENCE)
+		return 0;
+	if (error)
+		return error;
+	image->encounter_id = (char *)(uintptr_t)encounter->id;
+	image->data = (ProtobufCBinaryData){picture.len, (uint8_t *)(uintptr_t)picture.data};
+	out->images[out->n_images++] = image;
+	*bytes += picture.len;
+	return 0;
+}
+
+/* Where an encounter is; the first where it is not there any more. */
+static size_t position_of(const struct gallery_subject *subject, const char *encounter)
+{
+	for (size_t i = 0; i < subject->n; i++) {
+		if (!strcmp(subject->encounters[i].id, encounter))
+			return i;
+	}
+	return 0;
+}
+
+/* From one encounter on; *next is where the next part begins, "" behind the last. */
+static int gather_images(struct service_call *call, const struct gallery_info *info,
+			 const struct gallery_subject *subject, Biomatch__V1__SubjectExport *out,
+			 const char **next)
+{
+	struct gallery_snapshot *snapshot;
+	size_t bytes = 0, at = position_of(subject, *next);
+	int error = gallery_snapshot_open(call->service->options.store, &snapshot);
+
+	if (error)
+		return error;
+	out->images = call_alloc(call, (subject->n + 1) * sizeof(*out->images));
+	if (!out->images)
+		error = BM_ENOMEM;
+	for (; !error && at < subject->n && bytes < IMAGES_MAX; at++) {
+		if (subject->encounters[at].has_image)
+			error = add_image(call, snapshot, info, &subject->encounters[at], out,
+					  &bytes);
+	}
+	gallery_snapshot_close(snapshot);
+	while (at < subject->n && !subject->encounters[at].has_image)
+		at++;
+	*next = at < subject->n ? subject->encounters[at].id : "";
+	return error;
+}
+
+/* What the next part begins with, once this one is made. */
+struct cursor {
+	uint64_t entry;
+	const char *image;
+};
+
 static int fill_in(struct service_call *call, struct db_txn *txn, Biomatch__V1__SubjectExport *out,
-		   uint64_t *next)
+		   struct cursor *next)
 {
 	const Biomatch__V1__ExportSubjectRequest *request = (const void *)call->request;
 	struct gallery_subject subject;
@@ -292,6 +361,8 @@ static int fill_in(struct service_call *call, struct db_txn *txn, Biomatch__V1__
 
 	if (!error)
 		error = encounters_to_wire(call, &subject, &out->encounters, &out->n_encounters);
+	if (!error && !next->entry)
+		error = gather_images(call, &info, &subject, out, &next->image);
 	if (error)
 		return error;
 	out->format = (char *)(uintptr_t)EXPORT_FORMAT;
@@ -304,7 +375,7 @@ static int fill_in(struct service_call *call, struct db_txn *txn, Biomatch__V1__
 	out->pseudonym = call->trail->subject;
 	if (!out->made_at || !out->model || call->trail_error)
 		return BM_ENOMEM;
-	return gather_entries(call, txn, out, next);
+	return *next->image ? 0 : gather_entries(call, txn, out, &next->entry);
 }
 
 /* Packs and seals; what was packed is wiped. */
@@ -338,6 +409,7 @@ static int export(struct service_call *call, struct faceworker *worker)
 		call_message(call, &biomatch__v1__export_subject_response__descriptor);
 	Biomatch__V1__SubjectExport *held =
 		call_message(call, &biomatch__v1__subject_export__descriptor);
+	struct cursor next = {request->first_entry, request->first_image};
 	struct approval approval;
 	struct db_txn txn;
 	int error;
@@ -348,14 +420,15 @@ static int export(struct service_call *call, struct faceworker *worker)
 	error = db_begin_read(call->service->options.db, &txn);
 	if (error)
 		return error;
-	out->next_entry = request->first_entry;
 	error = find_approval(call, &txn, &approval);
 	held->approved_by = approval.uri;
 	if (!error)
-		error = fill_in(call, &txn, held, &out->next_entry);
+		error = fill_in(call, &txn, held, &next);
 	db_abort(&txn);
 	if (!error)
 		error = seal(call, held, &out->sealed);
+	out->next_entry = next.entry;
+	out->next_image = (char *)(uintptr_t)next.image;
 	call->response = &out->base;
 	return error;
 }

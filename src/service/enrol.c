@@ -132,6 +132,24 @@ static int search_newcomers(struct service_call *call, struct db_txn *txn, struc
 	return how.error ? how.error : search_merge(call, search, search->names[0], &how.result);
 }
 
+/* With the encounter, in the same transaction. */
+static int keep_image(struct service_call *call, struct db_txn *txn,
+		      const struct gallery_change *put, const struct gallery_outcome *outcome)
+{
+	const struct enrol *enrol = call->state;
+	struct gallery_change change = {
+		.kind = GALLERY_KEEP_IMAGE,
+		.gallery = put->gallery,
+		.subject = put->subject,
+		.image = enrol->reference.picture,
+		.now_ms = put->now_ms,
+	};
+	struct gallery_outcome kept;
+
+	strcpy(change.encounter.id, outcome->encounter);
+	return gallery_apply(call->service->options.store, txn, &change, &kept);
+}
+
 static int put(struct service_call *call, struct db_txn *txn, Biomatch__V1__EnrolResponse *out)
 {
 	const Biomatch__V1__EnrolRequest *request = (const void *)call->request;
@@ -153,10 +171,13 @@ static int put(struct service_call *call, struct db_txn *txn, Biomatch__V1__Enro
 		return BM_ENOMEM;
 	change.encounter.enrolled_ms = change.now_ms;
 	error = gallery_apply(call->service->options.store, txn, &change, outcome);
+	if (!error && call->purpose->keep_image)
+		error = keep_image(call, txn, &change, outcome);
 	if (error)
 		return call_fail(call, error, NULL, NULL);
 	out->outcome = BIOMATCH__V1__ENROL_OUTCOME__ENROL_OUTCOME_CREATED;
 	out->encounter_id = outcome->encounter;
+	out->image_kept = call->purpose->keep_image;
 	if (change.supersede)
 		out->superseded = call->trail->erased = outcome->encounters;
 	trail_subject(call, request->gallery, request->subject_id, outcome->encounter);

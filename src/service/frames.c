@@ -113,6 +113,7 @@ static void choose(struct probe *probe)
 		chosen = heaviest(probe);
 	if (!chosen)
 		chosen = &probe->frames[0];
+	probe->picture = chosen->picture;
 	probe->report = chosen->report;
 	probe->finding = chosen->finding;
 }

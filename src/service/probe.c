@@ -37,6 +37,13 @@ Biomatch__V1__Reason reason_of(int finding)
 	}
 }
 
+/* Whether the picture stays behind. */
+static bool is_kept(const struct service_call *call, const struct probe *probe)
+{
+	return call->purpose->keep_image && call->rpc->operation == POLICY_ENROL &&
+	       probe->role == PROBE_CAPTURE;
+}
+
 static int prepare_image(struct service_call *call, const Biomatch__V1__Image *from,
 			 const char *field, struct probe *probe)
 {
@@ -44,6 +51,10 @@ static int prepare_image(struct service_call *call, const Biomatch__V1__Image *f
 		return call_fail(call, BM_EMISSING, field, NULL);
 	if (from->data.len > FACE_MAX_IMAGE_BYTES)
 		return call_fail(call, BM_EIMGSIZE, field, NULL);
+	if (is_kept(call, probe) && from->data.len > GALLERY_IMAGE_MAX)
+		return call_failf(call, BM_EIMGSIZE, field,
+				  "the purpose keeps the picture, of %zu bytes at most",
+				  GALLERY_IMAGE_MAX);
 	probe->picture = (struct bytes){from->data.data, from->data.len};
 	probe->wanted |= demand_wanted(call, probe);
 	call->has_picture = true;
@@ -83,6 +94,8 @@ int probe_prepare(struct service_call *call, const Biomatch__V1__Probe *from, co
 		return call_fail(
 			call, BM_EDENIED, field,
 			"the purpose judges what a template cannot show; send the picture");
+	if (is_kept(call, probe))
+		return call_fail(call, BM_EDENIED, field, "the purpose keeps the picture; send it");
 	if (strcmp(from->template_->model, pack->model))
 		return call_failf(call, BM_EMODEL, field,
 				  "the template was made by model %.64s, the service runs %s; "

@@ -16,7 +16,7 @@ enum probe_role {
 struct probe {
 	const char *field; /* its path in the request */
 	enum probe_role role;
-	struct bytes picture;
+	struct bytes picture;       /* of several frames the best one's, once they were looked at */
 	unsigned wanted;            /* of a picture beside its template: FACE_* */
 	struct bytes sealed;        /* a template's data */
 	struct face_report *report; /* NULL for a template */

@@ -1,7 +1,8 @@
 #include "call.h"
 
 extern const struct rpc verify_rpc, compare_rpc, verify_document_rpc, identify_rpc;
-extern const struct rpc enrol_rpc, get_subject_rpc, delete_encounter_rpc, delete_subject_rpc;
+extern const struct rpc enrol_rpc, get_subject_rpc, get_image_rpc;
+extern const struct rpc delete_encounter_rpc, delete_subject_rpc;
 extern const struct rpc analyse_rpc, extract_rpc;
 extern const struct rpc create_gallery_rpc, list_galleries_rpc, get_gallery_rpc, delete_gallery_rpc;
 extern const struct rpc rotate_gallery_rpc, approve_subject_export_rpc, export_subject_rpc;
@@ -18,6 +19,7 @@ const struct rpc *const service_rpcs[] = {
 	&identify_rpc,
 	&enrol_rpc,
 	&get_subject_rpc,
+	&get_image_rpc,
 	&delete_encounter_rpc,
 	&delete_subject_rpc,
 	&analyse_rpc,

@@ -36,6 +36,7 @@ static Biomatch__V1__Encounter *encounter_to_wire(struct service_call *call,
 	to->encounter_id = from->id;
 	to->encounter_type = from->type;
 	to->site = from->site;
+	to->has_image = from->has_image;
 	to->captured_at = time_to_wire(call, from->captured_ms);
 	to->enrolled_at = time_to_wire(call, from->enrolled_ms);
 	if (from->expires_ms != GALLERY_NEVER) {

@@ -178,7 +178,7 @@ class DumpTest(Served):
         for n, wrong in enumerate((
                 b"".join(parts[1:]), b"".join(parts[:-1]), b"".join(parts[:3] + parts[4:]), b"".join(parts) + parts[1],
                 parts[0] + parts[3] + b"".join(parts[1:]), b"".join(parts[:4]) + parts[3] + b"".join(parts[4:]),
-                b"\x00\x10\x00\x01" + bytes(1 << 20), b"", stream.replace(b"biomatch-dump-1", b"biomatch-dump-2"),
+                b"\x00\x30\x00\x01" + bytes(3 << 20), b"", stream.replace(b"biomatch-dump-1", b"biomatch-dump-2"),
                 self.reckoned(parts[:3] + [self.without_template(parts[3])] + parts[4:-1], last),
                 self.reckoned(parts[:3] + [self.of_length_two(parts[3])] + parts[4:-1], last))):
             self.seal("wrong-%d" % n, wrong)

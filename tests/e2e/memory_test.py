@@ -127,7 +127,14 @@ class StartTest(MemoryTest):
 class CallsTest(MemoryTest):
     """Each call is made while something fails, and again while nothing does."""
 
-    policy = POLICY.replace("operations: [verify,", "operations: [verify, verify_document,")
+    policy = POLICY.replace("operations: [verify,", "operations: [verify, verify_document,") + """  - name: registration
+    legal_basis: test
+    classes: [lane]
+    operations: [enrol, image]
+    galleries: [people]
+    keep_image: true
+    priority: kiosk
+"""
 
     def configuration(self, more=""):
         return super().configuration(more) + "documents:\n  csca: country/csca.pem\n"
@@ -189,6 +196,16 @@ class CallsTest(MemoryTest):
                                           encounter_id=encounter).encounter_id, encounter)
         return ask
 
+    def keep(self, client, n):
+        self.assertTrue(client.call(ENROLMENT + "Enrol", enrolment.EnrolRequest(
+            purpose="registration", request_id="keep%d" % n, gallery="people", subject_id="s%d" % n,
+            reference=picture(self.ada[1]), encounter=enrolment.Encounter(encounter_id="two")), enrolment.EnrolResponse).image_kept)
+
+    def image(self, client, n):
+        self.assertEqual(client.call(ENROLMENT + "GetImage", enrolment.GetImageRequest(
+            purpose="registration", gallery="people", subject_id="s%d" % n, encounter_id="two"),
+            enrolment.GetImageResponse).data, self.ada[1])
+
     def less(self, client, n):
         self.assertEqual(client.call(ENROLMENT + "DeleteEncounter", enrolment.DeleteEncounterRequest(
             purpose="gate", request_id="less%d" % n, gallery="people", subject_id="s%d" % n, encounter_id="one"),
@@ -248,8 +265,8 @@ class CallsTest(MemoryTest):
     def steps(self):
         """In the order in which they follow from one another, with who asks."""
         for ask in (self.health, self.verify(self.template), self.compare, self.identify, self.verify(picture(self.ada[1])),
-                    self.verify_document, self.extract, self.analyse, self.enrol("one"), self.encounters("s%d", ["one"]), self.enrol("two"),
-                    self.less, self.encounters("s%d", ["two"]), self.gone):
+                    self.verify_document, self.extract, self.analyse, self.enrol("one"), self.encounters("s%d", ["one"]), self.keep,
+                    self.image, self.less, self.encounters("s%d", ["two"]), self.gone):
             yield "lane", ask
         for ask in (self.gallery("Create"), self.gallery("Get"), self.galleries(1), self.gallery("Delete"),
                     self.galleries(0), self.checkpoint, self.entries, self.reload):

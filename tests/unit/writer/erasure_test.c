@@ -15,7 +15,10 @@
 /* Of a subject record: what stands before the sealed id (gallery/record.h). */
 #define SEALED_AT   16
 #define TEMPLATE_AT 48
-#define TRACE       32
+/* Of a kept picture: what stands before it sealed. It spans pages, as pictures do. */
+#define IMAGE_AT  16
+#define IMAGE_LEN 20000
+#define TRACE     32
 /* Of a change: what stands before the sealed body (changes/record.h), with the owner in it. */
 #define BODY_AT  96
 #define OWNER_AT 56
@@ -28,14 +31,16 @@ struct change_job {
 	struct gallery_change change;
 	char subject[32];
 	float vector[STORE_DIM];
+	uint8_t image[IMAGE_LEN];
 	int error;
 	sem_t *done;
 };
 
-/* Bytes that only a victim's data have. */
+/* Bytes that only a victim's data have; of each two changes. */
 struct traces {
 	uint8_t pseudonym[VICTIMS][TRACE], sealed[VICTIMS][TRACE], template[VICTIMS][TRACE];
-	uint8_t change[VICTIMS][TRACE], change_end[VICTIMS][TRACE];
+	uint8_t image[VICTIMS][TRACE], image_end[VICTIMS][TRACE];
+	uint8_t change[2 * VICTIMS][TRACE], change_end[2 * VICTIMS][TRACE];
 };
 
 static int apply(struct writer_job *job, struct gallery_store *store, struct db_txn *txn)
@@ -70,11 +75,19 @@ static void run(struct writer *writer, enum gallery_change_kind kind, const char
 	test_vector(&seed, job.vector, STORE_DIM);
 	job.change.subject = job.subject;
 	job.change.embedding = job.vector;
+	memset(job.image, (int)n, sizeof(job.image));
+	job.change.image = (struct bytes){job.image, sizeof(job.image)};
 	job.done = &finished;
 	assert_int_equal(writer_submit(writer, &job.job), 0);
 	sem_wait(&finished);
 	assert_int_equal(job.error, 0);
 	sem_destroy(&finished);
+}
+
+static void enrol(struct writer *writer, unsigned n)
+{
+	run(writer, GALLERY_PUT, "victim", n);
+	run(writer, GALLERY_KEEP_IMAGE, "victim", n);
 }
 
 /* The values of a table in which there are only victims. */
@@ -113,12 +126,12 @@ static void read_changes(struct db_txn *txn, struct traces *out)
 	for (; more; more = db_cursor_next(&cursor, &key, &value)) {
 		if (value.len < BODY_AT || !memcmp(value.data + OWNER_AT, nobody, TRACE))
 			continue;
-		assert_true(n < VICTIMS && value.len >= BODY_AT + TRACE);
+		assert_true(n < 2 * VICTIMS && value.len >= BODY_AT + TRACE);
 		memcpy(out->change[n], value.data + BODY_AT, TRACE);
 		memcpy(out->change_end[n++], value.data + value.len - TRACE, TRACE);
 	}
 	db_cursor_close(&cursor);
-	assert_int_equal(n, VICTIMS);
+	assert_int_equal(n, 2 * VICTIMS);
 }
 
 static void take_traces(struct test_store *s, struct traces *traces)
@@ -128,6 +141,8 @@ static void take_traces(struct test_store *s, struct traces *traces)
 	assert_int_equal(db_begin_read(s->db, &txn), 0);
 	read_traces(&txn, DB_SUBJECTS, SEALED_AT, traces->sealed, traces->pseudonym);
 	read_traces(&txn, DB_TAIL, TEMPLATE_AT, traces->template, NULL);
+	read_traces(&txn, DB_IMAGES, IMAGE_AT, traces->image, NULL);
+	read_traces(&txn, DB_IMAGES, IMAGE_AT + IMAGE_LEN - TRACE, traces->image_end, NULL);
 	read_changes(&txn, traces);
 	db_abort(&txn);
 }
@@ -159,7 +174,7 @@ static void erase(enum gallery_change_kind how, unsigned others, unsigned left)
 	test_create_gallery(&s, "g");
 	assert_int_equal(writer_open(s.db, s.store, s.keys, &options, &writer), 0);
 	for (unsigned i = 0; i < VICTIMS; i++)
-		run(writer, GALLERY_PUT, "victim", i);
+		enrol(writer, i);
 	take_traces(&s, &traces);
 	for (unsigned i = 0; i < others; i++)
 		run(writer, GALLERY_PUT, "other", 1000 + i);
@@ -211,7 +226,7 @@ static void test_deletion_alone_is_not_enough(void **state)
 	test_create_gallery(&s, "g");
 	assert_int_equal(writer_open(s.db, s.store, s.keys, &options, &writer), 0);
 	for (unsigned i = 0; i < VICTIMS; i++)
-		run(writer, GALLERY_PUT, "victim", i);
+		enrol(writer, i);
 	writer_close(writer);
 	take_traces(&s, &traces);
 	for (unsigned i = 0; i < VICTIMS; i++) {
