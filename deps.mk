@@ -2,7 +2,7 @@
 # DEPS_x names the modules that src/x may include and link; LIBS_x the system
 # libraries that only x may use. `make layers` proves both.
 
-MODULES := base crypto accuracy quality document passive yaml pack keys conf wire db changes audit score face faceworker batch policy \
+MODULES := base crypto accuracy quality document passive yaml pack keys conf wire db changes requests audit score face faceworker batch policy \
            net gallery writer client standby service metrics console envelope dump
 
 DEPS_base       :=
@@ -17,6 +17,7 @@ DEPS_conf       := base yaml
 DEPS_wire       := base
 DEPS_db         := base
 DEPS_changes    := base db keys
+DEPS_requests   := base db keys
 DEPS_audit      := base wire db keys
 DEPS_score      := base
 DEPS_face       := base pack score quality document
@@ -25,14 +26,14 @@ DEPS_accuracy   := base score
 DEPS_batch      := base
 DEPS_policy     := base yaml pack batch quality
 DEPS_net        := base
-DEPS_gallery    := base db changes score keys pack
-DEPS_writer     := base db changes gallery keys pack
+DEPS_gallery    := base db changes requests score keys pack
+DEPS_writer     := base db changes requests gallery keys pack
 DEPS_dump       := base audit db gallery wire
 DEPS_metrics    := base
 DEPS_envelope   := base crypto
 DEPS_console    := base
-DEPS_standby    := base client db changes gallery keys wire writer
-DEPS_service    := base passive wire audit envelope changes score gallery keys pack policy writer batch faceworker face db metrics quality standby client
+DEPS_standby    := base client db changes requests gallery keys wire writer
+DEPS_service    := base passive wire audit envelope changes requests score gallery keys pack policy writer batch faceworker face db metrics quality standby client
 DEPS_client     := base wire
 
 # Programs: everything below src/<program> links into build/<mode>/<program>.
@@ -41,7 +42,7 @@ DIR_biomatchd      := daemon
 DIR_biomatch       := cli
 DIR_biomatch-face  := facemain
 DIR_biomatch-calibrate := calibrate
-DEPS_daemon        := base crypto passive yaml conf pack keys db changes gallery writer policy batch faceworker face \
+DEPS_daemon        := base crypto passive yaml conf pack keys db changes requests gallery writer policy batch faceworker face \
                       service net score wire metrics console audit envelope dump quality standby client
 DEPS_cli           := base client wire audit envelope
 DEPS_calibrate     := base accuracy pack face faceworker score
@@ -59,6 +60,7 @@ LIBS_conf       :=
 LIBS_wire       := -lprotobuf-c
 LIBS_db         := -llmdb
 LIBS_changes    := -lcrypto
+LIBS_requests   :=
 LIBS_audit      := -lcrypto
 LIBS_score      := -lm
 LIBS_face       := -lopencv_dnn -lopencv_imgproc -lopencv_core -ljpeg -lpng16 -lopenjp2 -lstdc++ -lm

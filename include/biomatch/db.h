@@ -31,13 +31,14 @@ enum db_table {
 	DB_TAIL,          /* gallery id, row -> fresh row */
 	DB_SEGMENTS,      /* gallery id, segment, plane, part -> plane of a sealed segment */
 	DB_REQUESTS,      /* request pseudonym -> remembered reply */
-	DB_REQUEST_AGE,   /* time, request pseudonym -> nothing: the order of forgetting */
+	DB_REQUEST_AGE,   /* time, request pseudonym -> owners: the order of forgetting */
 	DB_AUDIT,         /* sequence -> entry of the audit log */
 	DB_CHANGES,       /* sequence -> change of the change log */
 	DB_CHANGE_OWNERS, /* owner, sequence -> tag: the changes that go with a subject */
 	DB_EXPIRY, /* time, gallery id, pseudonym, encounter -> nothing: the order of expiry */
 	DB_HOLDS,  /* gallery id, pseudonym -> legal holds on a subject */
-	DB_IMAGES, /* gallery id, pseudonym, encounter -> kept picture, sealed */
+	DB_REQUEST_OWNERS, /* owner, request pseudonym -> tag: the replies that go with a subject */
+	DB_IMAGES,         /* gallery id, pseudonym, encounter -> kept picture, sealed */
 	DB_TABLES
 };
 

@@ -102,6 +102,8 @@ enum grpc_status {
 	X(ENOGALLERY, "GALLERY_UNKNOWN", NOT_FOUND, "no gallery has this name")                    \
 	X(ENOENCOUNTER, "ENCOUNTER_UNKNOWN", NOT_FOUND,                                            \
 	  "the subject has no encounter of this name")                                             \
+	X(EERASED, "ANSWER_ERASED", FAILED_PRECONDITION,                                           \
+	  "what this request answered was erased with its subject; ask under a new request_id")    \
 	X(ENOIMAGE, "IMAGE_NOT_KEPT", NOT_FOUND, "no picture is kept of the encounter")            \
 	X(EEXISTS, "ALREADY_EXISTS", ALREADY_EXISTS, "that name is taken")                         \
 	X(EHELD, "LEGAL_HOLD", FAILED_PRECONDITION,                                                \

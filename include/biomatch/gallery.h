@@ -29,6 +29,7 @@
 #include "biomatch/error.h"
 #include "biomatch/keys.h"
 #include "biomatch/pack.h"
+#include "biomatch/requests.h"
 
 #define GALLERY_NAME_MAX      64
 #define GALLERY_SUBJECT_MAX   128
@@ -293,6 +294,13 @@ struct gallery_outcome {
 int gallery_apply(struct gallery_store *store, struct db_txn *txn,
 		  const struct gallery_change *change,
 		  struct gallery_outcome *outcome) BM_MUST_CHECK;
+/*
+ * The name by which what tells of a subject goes with it: for requests_remember, whose
+ * tag is then an encounter's id.
+ */
+int gallery_owner(const struct gallery_store *store, struct db_txn *txn, const char *gallery,
+		  const char *subject, uint8_t out[REQUESTS_OWNER_LEN]) BM_MUST_CHECK;
+
 /*
  * Applies the next change of a followed log. BM_EDIVERGED when it does not come next,
  * or leads elsewhere than it did there: the store must not be used further.

@@ -6,7 +6,7 @@
  * A job may carry a request key. The first job with a key is remembered with
  * its reply for 24 hours in the same transaction; a later one with the same key
  * and digest gets that reply and changes nothing, one with another digest gets
- * BM_EREUSED.
+ * BM_EREUSED, one whose reply was erased with a subject BM_EERASED.
  *
  * Thread: submit from any; apply and done run on the writer thread.
  * Errors: BM_EBUSY when the queue is full, BM_EDRAIN once closing, BM_EREADONLY
@@ -25,8 +25,7 @@
 #include "biomatch/error.h"
 #include "biomatch/gallery.h"
 #include "biomatch/keys.h"
-
-#define WRITER_DIGEST_LEN 32
+#include "biomatch/requests.h"
 
 struct writer;
 
@@ -39,13 +38,15 @@ struct writer_job {
 	void (*done)(struct writer_job *job, int error);
 
 	bool has_request;
-	uint8_t request[KEYS_PSEUDONYM_LEN]; /* from keys_pseudonym(KEYS_REQUEST) */
-	uint8_t digest[WRITER_DIGEST_LEN];   /* SHA-256 of the request's content */
+	struct requests_id id;
 	/*
 	 * Set by apply and borrowed until done; for a repeated request set by the
 	 * writer to the first answer, valid until done returns.
 	 */
 	struct bytes reply;
+	/* Whom the reply tells of; set by apply and borrowed until done. */
+	const struct requests_owner *owners;
+	size_t n_owners;
 	bool repeated;       /* reply is the first answer */
 	int64_t deadline_ns; /* monotonic; a job not begun by then is BM_EDEADLINE */
 };
@@ -68,9 +69,6 @@ int writer_submit(struct writer *writer, struct writer_job *job) BM_MUST_CHECK;
  * submit. NULL for nobody: none is told any more once that returns.
  */
 void writer_listen(struct writer *writer, void (*committed)(void *ctx), void *ctx);
-
-/* Checks every remembered request; *faults is raised by those that are damaged. */
-int writer_check(struct db_txn *txn, uint64_t *faults) BM_MUST_CHECK;
 
 struct writer_stat {
 	uint64_t jobs, commits, repeats; /* since start */

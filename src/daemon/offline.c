@@ -155,7 +155,7 @@ static int check_rest(struct look *look)
 	arena_init(&arena, ENTRY_ARENA);
 	error = follow_chain(look, &txn, &arena);
 	if (!error)
-		error = writer_check(&txn, &requests);
+		error = requests_check(&txn, &requests);
 	if (!error)
 		error = changes_check(&txn, look->keys, &changes, &damaged);
 	if (damaged)

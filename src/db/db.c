@@ -55,6 +55,7 @@ static const char *const table_names[DB_TABLES] = {
 	[DB_CHANGE_OWNERS] = "change_owners",
 	[DB_EXPIRY] = "expiry",
 	[DB_HOLDS] = "holds",
+	[DB_REQUEST_OWNERS] = "request_owners",
 	[DB_IMAGES] = "images",
 };
 

@@ -182,6 +182,14 @@ static int put(struct gallery_store *store, struct db_txn *txn, struct gallery_r
 	return error;
 }
 
+/* What logs and answers tell of a subject, or of one encounter. */
+static int erase_told(struct db_txn *txn, const struct record_key *key, struct bytes encounter)
+{
+	int error = changes_erase(txn, key->data, encounter);
+
+	return error ? error : requests_erase(txn, key->data, encounter);
+}
+
 static int delete_subject(struct db_txn *txn, struct gallery_record *record,
 			  const struct subject *subject, struct gallery_outcome *outcome)
 {
@@ -199,7 +207,7 @@ static int delete_subject(struct db_txn *txn, struct gallery_record *record,
 	outcome->encounters = subject->n;
 	record->encounters -= subject->n;
 	record->subjects--;
-	return changes_erase(txn, key.data, (struct bytes){0});
+	return erase_told(txn, &key, (struct bytes){0});
 }
 
 static int delete_encounter(struct gallery_store *store, struct db_txn *txn,
@@ -222,7 +230,7 @@ static int delete_encounter(struct gallery_store *store, struct db_txn *txn,
 	image_drop(txn, record->id, subject->pseudonym, encounter);
 	error = row_remove(txn, record, encounter->row);
 	if (!error)
-		error = changes_erase(txn, key.data, text_bytes(id));
+		error = erase_told(txn, &key, text_bytes(id));
 	if (error)
 		return error;
 	behind = (size_t)(&subject->encounters[subject->n] - (encounter + 1));

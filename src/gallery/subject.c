@@ -16,6 +16,23 @@ int subject_pseudonym(const struct gallery_store *store, uint32_t gallery, const
 	return keys_pseudonym(store->keys, KEYS_SUBJECT, parts, 2, out);
 }
 
+_Static_assert(REQUESTS_OWNER_LEN == 4 + KEYS_PSEUDONYM_LEN, "a subject's key is an owner");
+_Static_assert(GALLERY_ENCOUNTER_MAX <= REQUESTS_TAG_MAX, "an encounter's id is an answer's tag");
+
+int gallery_owner(const struct gallery_store *store, struct db_txn *txn, const char *gallery,
+		  const char *subject, uint8_t out[REQUESTS_OWNER_LEN])
+{
+	uint8_t pseudonym[KEYS_PSEUDONYM_LEN];
+	struct gallery_record record;
+	int error = record_find(txn, gallery, &record);
+
+	if (!error)
+		error = subject_pseudonym(store, record.id, subject, pseudonym);
+	if (!error)
+		memcpy(out, subject_key(record.id, pseudonym).data, REQUESTS_OWNER_LEN);
+	return error;
+}
+
 static int find(struct db_txn *txn, uint32_t gallery, const uint8_t *pseudonym, struct bytes *value,
 		struct subject_record *head)
 {

@@ -75,7 +75,7 @@ int call_check_request_id(struct service_call *call, const char *request_id)
 	if (error)
 		return error;
 	error = keys_pseudonym(call->service->options.keys, KEYS_REQUEST, parts, 2,
-			       call->job.request);
+			       call->job.id.request);
 	call->job.has_request = !error;
 	return error;
 }

@@ -77,7 +77,7 @@ static void done(struct writer_job *job, int error)
 static int digest_request(struct service_call *call)
 {
 	const char *path = call->rpc->path;
-	uint8_t text[WRITER_DIGEST_LEN + PATH_MAX_LEN];
+	uint8_t text[REQUESTS_DIGEST_LEN + PATH_MAX_LEN];
 	size_t len = strlen(path);
 	int error;
 
@@ -85,8 +85,8 @@ static int digest_request(struct service_call *call)
 	error = audit_hash((struct bytes){call->body, call->body_len}, text);
 	if (error)
 		return error;
-	memcpy(text + WRITER_DIGEST_LEN, path, len);
-	return audit_hash((struct bytes){text, WRITER_DIGEST_LEN + len}, call->job.digest);
+	memcpy(text + REQUESTS_DIGEST_LEN, path, len);
+	return audit_hash((struct bytes){text, REQUESTS_DIGEST_LEN + len}, call->job.id.digest);
 }
 
 static void submit(struct service_call *call)

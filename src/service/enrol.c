@@ -5,6 +5,8 @@
 #include "times.h"
 #include "trail.h"
 
+_Static_assert(POLICY_MAX_CANDIDATES <= REQUESTS_MAX_OWNERS, "each may own an answer");
+
 struct enrol {
 	struct probe reference;
 	struct search search; /* the duplicate check */
@@ -132,6 +134,35 @@ static int search_newcomers(struct service_call *call, struct db_txn *txn, struc
 	return how.error ? how.error : search_merge(call, search, search->names[0], &how.result);
 }
 
+/* The answer goes with whom it tells of. */
+static int add_owner(struct service_call *call, struct db_txn *txn, struct requests_owner *owners,
+		     const char *subject, const char *encounter)
+{
+	const Biomatch__V1__EnrolRequest *request = (const void *)call->request;
+	struct requests_owner *owner = &owners[call->job.n_owners];
+	int error = gallery_owner(call->service->options.store, txn, request->gallery, subject,
+				  owner->key);
+
+	if (error)
+		return error;
+	strcpy(owner->tag, encounter);
+	call->job.owners = owners;
+	call->job.n_owners++;
+	return 0;
+}
+
+static int add_candidates(struct service_call *call, struct db_txn *txn,
+			  const struct search *search)
+{
+	struct requests_owner *owners = call_alloc(call, search->n_found * sizeof(*owners));
+	int error = owners ? 0 : BM_ENOMEM;
+
+	for (size_t i = 0; !error && i < search->n_found; i++)
+		error = add_owner(call, txn, owners, search->found[i].candidate->subject,
+				  search->found[i].candidate->encounter);
+	return error;
+}
+
 /* With the encounter, in the same transaction. */
 static int keep_image(struct service_call *call, struct db_txn *txn,
 		      const struct gallery_change *put, const struct gallery_outcome *outcome)
@@ -155,6 +186,7 @@ static int put(struct service_call *call, struct db_txn *txn, Biomatch__V1__Enro
 	const Biomatch__V1__EnrolRequest *request = (const void *)call->request;
 	struct enrol *enrol = call->state;
 	struct gallery_outcome *outcome = call_alloc(call, sizeof(*outcome));
+	struct requests_owner *owner = call_alloc(call, sizeof(*owner));
 	struct gallery_change change = {
 		.kind = GALLERY_PUT,
 		.gallery = request->gallery,
@@ -167,12 +199,14 @@ static int put(struct service_call *call, struct db_txn *txn, Biomatch__V1__Enro
 	};
 	int error;
 
-	if (!outcome)
+	if (!outcome || !owner)
 		return BM_ENOMEM;
 	change.encounter.enrolled_ms = change.now_ms;
 	error = gallery_apply(call->service->options.store, txn, &change, outcome);
 	if (!error && call->purpose->keep_image)
 		error = keep_image(call, txn, &change, outcome);
+	if (!error)
+		error = add_owner(call, txn, owner, request->subject_id, outcome->encounter);
 	if (error)
 		return call_fail(call, error, NULL, NULL);
 	out->outcome = BIOMATCH__V1__ENROL_OUTCOME__ENROL_OUTCOME_CREATED;
@@ -208,6 +242,8 @@ static int apply(struct service_call *call, struct db_txn *txn)
 		if (!error && search->n_found) {
 			out->outcome = BIOMATCH__V1__ENROL_OUTCOME__ENROL_OUTCOME_DUPLICATE;
 			error = search_candidates(call, search, &out->candidates);
+			if (!error)
+				error = add_candidates(call, txn, search);
 			out->n_candidates = search->n_found;
 			trail_outcome(call, "DUPLICATE", 0);
 		}

@@ -6,7 +6,6 @@
 #include "biomatch/clock.h"
 #include "biomatch/log.h"
 #include "biomatch/pulse.h"
-#include "request.h"
 
 /* Under steady load upkeep takes a step after so many commits. */
 #define UPKEEP_COMMITS 16
@@ -57,6 +56,8 @@ int writer_submit(struct writer *writer, struct writer_job *job)
 	job->next = NULL;
 	job->repeated = false;
 	job->reply = (struct bytes){0};
+	job->owners = NULL;
+	job->n_owners = 0;
 	pthread_mutex_lock(&writer->lock);
 	if (writer->closing) {
 		error = BM_EDRAIN;
@@ -116,14 +117,17 @@ static int run_job(struct writer *writer, struct member *member, struct db_txn *
 	if (clock_monotonic_ns() >= job->deadline_ns)
 		return BM_EDEADLINE;
 	if (job->has_request)
-		error = request_recall(writer->keys, txn, job, clock_wall_ms(), &found);
+		error = requests_recall(txn, writer->keys, &job->id, clock_wall_ms(), &job->reply,
+					&found);
 	if (error || found) {
-		member->recalled = found && !error ? (void *)(uintptr_t)job->reply.data : NULL;
+		job->repeated = found && !error;
+		member->recalled = job->repeated ? (void *)(uintptr_t)job->reply.data : NULL;
 		return error;
 	}
 	error = job->apply(job, writer->store, txn);
 	if (!error && job->has_request)
-		error = request_remember(writer->keys, txn, job, clock_wall_ms());
+		error = requests_remember(txn, writer->keys, &job->id, clock_wall_ms(), job->reply,
+					  job->owners, job->n_owners);
 	return error;
 }
 
@@ -171,7 +175,7 @@ static int write_group(struct writer *writer, unsigned n)
 	for (unsigned i = 0; i < n; i++)
 		run_member(writer, &writer->group[i], &txn);
 	beat(writer);
-	error = request_forget_old(&txn, clock_wall_ms());
+	error = requests_forget_old(&txn, clock_wall_ms());
 	if (!error)
 		error = changes_prune(&txn, &writer->options.changes, clock_wall_ms(),
 				      PRUNED_AT_ONCE + PRUNED_FOR_A_JOB * n);

@@ -102,7 +102,7 @@ static void choose(struct drive *drive, struct op *op, uint32_t subject)
 	}
 	driver_names(subject, made_by, op->subject, op->encounter);
 	driver_vector(op->note.op, op->vector);
-	driver_request(op->note.op, op->job.request);
+	driver_request(op->note.op, op->job.id.request);
 }
 
 static void begin(struct drive *drive, struct op *op, uint32_t subject)

@@ -135,6 +135,22 @@ class ServiceTest(Served):
         answer = lane.verify("ada", probe)
         self.assertEqual((answer.decision, answer.reason), (common.DECISION_REFER, common.REASON_NO_REFERENCE))
 
+    def test_answers_go_with_whom_they_tell_of(self):
+        """A late repetition does not bring back who was erased, nor tell of them."""
+        ada, other = (picture(data) for data in (self.ada[0], self.strangers[0]))
+        told = self.lane.enrol("ada", ada, "first")
+        self.lane.enrol("bob", other, "second")
+        taken = self.lane.enrol("eve", ada, "third", unique=True)
+        self.assertEqual([c.subject_id for c in taken.candidates], ["ada"])
+        self.assertEqual(self.lane.enrol("ada", ada, "first"), told)
+        self.lane.call(ENROLMENT + "DeleteSubject", enrolment.DeleteSubjectRequest(
+            purpose="gate", request_id="gone", gallery="people", subject_id="ada"), enrolment.DeleteSubjectResponse)
+        for subject, request, unique in (("ada", "first", False), ("eve", "third", True)):
+            self.refused(grpc.StatusCode.FAILED_PRECONDITION, "ANSWER_ERASED", "", self.lane.enrol, subject, ada, request, unique)
+        self.assertEqual(self.lane.enrol("bob", other, "second").outcome, enrolment.ENROL_OUTCOME_CREATED)
+        self.assertEqual(list(self.lane.identify(ada).candidates), [])
+        self.assertEqual(self.lane.enrol("eve", ada, "fourth", unique=True).outcome, enrolment.ENROL_OUTCOME_CREATED)
+
     def test_galleries(self):
         def make(name):
             return self.office.call(ADMIN + "CreateGallery", admin.CreateGalleryRequest(

@@ -402,39 +402,6 @@ static void test_damage_is_found(void **state)
 	close_follower(p);
 }
 
-/* A store of the version before the log gets an empty one. */
-static void test_older_store_is_upgraded(void **state)
-{
-	struct pair *p = *state;
-	struct test_store *s = &p->leader;
-	uint8_t record[64];
-	struct bytes value;
-	struct db_txn txn;
-	uint64_t sum;
-
-	put(s, 1, "a");
-	prune(s, 0, 0, 100);
-	assert_int_equal(db_begin_write(s->db, &txn), 0);
-	assert_true(db_get(&txn, DB_META, (struct bytes){(const uint8_t *)"store", 5}, &value));
-	assert_true(value.len <= sizeof(record));
-	memcpy(record, value.data, value.len);
-	record[8] = 1;
-	sum = bytes_checksum(record + 8, value.len - 8);
-	memcpy(record, &sum, 8);
-	db_put(&txn, DB_META, (struct bytes){(const uint8_t *)"store", 5},
-	       (struct bytes){record, value.len});
-	assert_true(db_delete(&txn, DB_META, (struct bytes){(const uint8_t *)"changes", 7}));
-	assert_int_equal(db_commit(&txn), 0);
-	check_log(s, 0, 0);
-	test_store_close(s);
-	test_store_open(s, 64 << 20);
-	assert_int_equal(head(s).sequence, 0);
-	put(s, 2, "a");
-	assert_int_equal(head(s).sequence, 1);
-	check_log(s, 1, 0);
-	test_check(s, 0);
-}
-
 /* So many generations of the key, for both. */
 static void add_keys(struct pair *p, size_t n)
 {
@@ -577,12 +544,17 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, init, deinit)
 	const struct CMUnitTest tests[] = {
-		TEST(test_every_change_is_logged), TEST(test_erased_with_its_subject),
-		TEST(test_followed_to_the_same),   TEST(test_followed_past_what_was_erased),
-		TEST(test_gap_is_refused),         TEST(test_roles),
-		TEST(test_divergence_is_noticed),  TEST(test_pruned_by_age_and_number),
-		TEST(test_damage_is_found),        TEST(test_older_store_is_upgraded),
-		TEST(test_expiry_is_followed),     TEST(test_superseded),
+		TEST(test_every_change_is_logged),
+		TEST(test_erased_with_its_subject),
+		TEST(test_followed_to_the_same),
+		TEST(test_followed_past_what_was_erased),
+		TEST(test_gap_is_refused),
+		TEST(test_roles),
+		TEST(test_divergence_is_noticed),
+		TEST(test_pruned_by_age_and_number),
+		TEST(test_damage_is_found),
+		TEST(test_expiry_is_followed),
+		TEST(test_superseded),
 		TEST(test_rotation_is_followed),
 	};
 #undef TEST

@@ -298,23 +298,6 @@ static void lose_order(struct test_store *s, uint8_t version)
 	assert_int_equal(db_commit(&txn), 0);
 }
 
-static void test_older_store_is_given_the_order(void **state)
-{
-	struct test_store *s = *state;
-
-	put(s, "ada", "a", 100);
-	put(s, "ada", "b", GALLERY_NEVER);
-	put(s, "bob", "c", 50);
-	lose_order(s, 2);
-	expect_nothing(s, 1000);
-	test_store_close(s);
-	test_store_open(s, 64 << 20);
-	test_check(s, 0);
-	expect_expired(s, 1000, "bob/c");
-	expect_expired(s, 1000, "ada/a");
-	expect_nothing(s, 1000);
-}
-
 static void test_damage_is_found(void **state)
 {
 	struct test_store *s = *state;
@@ -330,15 +313,10 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, init, deinit)
 	const struct CMUnitTest tests[] = {
-		TEST(test_in_order_of_time),
-		TEST(test_from_segments),
-		TEST(test_expired_is_not_absent),
-		TEST(test_mark_goes),
-		TEST(test_mark_gives_way),
-		TEST(test_marks_outlive_their_gallery),
-		TEST(test_not_before_its_time),
-		TEST(test_deletion_takes_the_place),
-		TEST(test_older_store_is_given_the_order),
+		TEST(test_in_order_of_time),      TEST(test_from_segments),
+		TEST(test_expired_is_not_absent), TEST(test_mark_goes),
+		TEST(test_mark_gives_way),        TEST(test_marks_outlive_their_gallery),
+		TEST(test_not_before_its_time),   TEST(test_deletion_takes_the_place),
 		TEST(test_damage_is_found),
 	};
 

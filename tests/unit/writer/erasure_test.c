@@ -18,7 +18,9 @@
 /* Of a kept picture: what stands before it sealed. It spans pages, as pictures do. */
 #define IMAGE_AT  16
 #define IMAGE_LEN 20000
-#define TRACE     32
+/* Of a remembered request: what stands before its answer. */
+#define REPLY_AT 48
+#define TRACE    32
 /* Of a change: what stands before the sealed body (changes/record.h), with the owner in it. */
 #define BODY_AT  96
 #define OWNER_AT 56
@@ -32,6 +34,7 @@ struct change_job {
 	char subject[32];
 	float vector[STORE_DIM];
 	uint8_t image[IMAGE_LEN];
+	struct requests_owner owner;
 	int error;
 	sem_t *done;
 };
@@ -40,14 +43,23 @@ struct change_job {
 struct traces {
 	uint8_t pseudonym[VICTIMS][TRACE], sealed[VICTIMS][TRACE], template[VICTIMS][TRACE];
 	uint8_t image[VICTIMS][TRACE], image_end[VICTIMS][TRACE];
+	uint8_t reply[VICTIMS][TRACE];
 	uint8_t change[2 * VICTIMS][TRACE], change_end[2 * VICTIMS][TRACE];
 };
 
 static int apply(struct writer_job *job, struct gallery_store *store, struct db_txn *txn)
 {
+	struct change_job *made = (struct change_job *)job;
 	struct gallery_outcome outcome;
+	int error = gallery_apply(store, txn, &made->change, &outcome);
 
-	return gallery_apply(store, txn, &((struct change_job *)job)->change, &outcome);
+	if (!error && job->has_request)
+		error = gallery_owner(store, txn, "g", made->subject, made->owner.key);
+	strcpy(made->owner.tag, "e");
+	job->reply = (struct bytes){(const uint8_t *)made->subject, sizeof(made->subject)};
+	job->owners = &made->owner;
+	job->n_owners = 1;
+	return error;
 }
 
 static void done(struct writer_job *job, int error)
@@ -74,6 +86,8 @@ static void run(struct writer *writer, enum gallery_change_kind kind, const char
 	snprintf(job.subject, sizeof(job.subject), "%s-%u", name, n);
 	test_vector(&seed, job.vector, STORE_DIM);
 	job.change.subject = job.subject;
+	job.job.has_request = kind == GALLERY_PUT && !strcmp(name, "victim");
+	memset(job.job.id.request, (int)n + 1, sizeof(job.job.id.request));
 	job.change.embedding = job.vector;
 	memset(job.image, (int)n, sizeof(job.image));
 	job.change.image = (struct bytes){job.image, sizeof(job.image)};
@@ -141,6 +155,7 @@ static void take_traces(struct test_store *s, struct traces *traces)
 	assert_int_equal(db_begin_read(s->db, &txn), 0);
 	read_traces(&txn, DB_SUBJECTS, SEALED_AT, traces->sealed, traces->pseudonym);
 	read_traces(&txn, DB_TAIL, TEMPLATE_AT, traces->template, NULL);
+	read_traces(&txn, DB_REQUESTS, REPLY_AT, traces->reply, NULL);
 	read_traces(&txn, DB_IMAGES, IMAGE_AT, traces->image, NULL);
 	read_traces(&txn, DB_IMAGES, IMAGE_AT + IMAGE_LEN - TRACE, traces->image_end, NULL);
 	read_changes(&txn, traces);

@@ -181,8 +181,8 @@ static void request_init(struct put_job *put, const char *subject, uint8_t id, u
 {
 	put_init(put, subject);
 	put->job.has_request = true;
-	memset(put->job.request, id, sizeof(put->job.request));
-	memset(put->job.digest, digest, sizeof(put->job.digest));
+	memset(put->job.id.request, id, sizeof(put->job.id.request));
+	memset(put->job.id.digest, digest, sizeof(put->job.id.digest));
 }
 
 static void test_requests_are_remembered(void **state)
