@@ -49,13 +49,22 @@ $B/bench/audit: bench/audit.c $(foreach d,writer audit $(call linked,writer) $(c
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $< -o $@ $(LDFLAGS) -Wl,--start-group \
 		$(sort $(filter %.a,$^)) -Wl,--end-group $(call liblibs,writer) $(call liblibs,audit)
 
-# Searches through the daemon.
-$B/bench/serve $B/bench/soak $B/bench/fleet: $B/bench/%: $B/obj/bench/%.c.o $B/obj/bench/remote.c.o $B/obj/bench/set.c.o \
+# Searches through the daemon, and the endpoints of a deployment.
+OBJ_serve := fill
+OBJ_soak  := process
+OBJ_fleet := fill process transact tally line timeline
+$B/obj/bench/timeline.c.o: CPPFLAGS += -Isrc/calibrate
+$B/bench/fleet: $B/obj/calibrate/plot.c.o
+define remote_rule
+$B/bench/$1: $(patsubst %,$B/obj/bench/%.c.o,$1 remote set $(OBJ_$1)) \
 		$(foreach d,gallery client $(call linked,gallery) $(call linked,client),$B/lib/lib$d.a)
-	@mkdir -p $(@D)
-	@echo '  LINK    $@'
-	$(Q)$(CC) -o $@ $(LDFLAGS) $(filter %.o,$^) -Wl,--start-group $(sort $(filter %.a,$^)) -Wl,--end-group \
-		$(call liblibs,gallery) $(call liblibs,client)
+	@mkdir -p $$(@D)
+	@echo '  LINK    $$@'
+	$(Q)$(CC) -o $$@ $(LDFLAGS) $$(filter %.o,$$^) -Wl,--start-group $$(sort $$(filter %.a,$$^)) -Wl,--end-group \
+		$(call liblibs,gallery) $(call liblibs,client) $(LIBS_bench_$1)
+endef
+LIBS_bench_fleet := -lcairo
+$(foreach p,serve soak fleet,$(eval $(call remote_rule,$p)))
 
 bench-serve: all $B/bench/serve ## measure searches through the daemon; BENCH_ARGS="N SCANNERS SECONDS"
 	TMPDIR=/dev/shm bench/serve $B ask $(BENCH_ARGS)
@@ -63,5 +72,5 @@ bench-serve: all $B/bench/serve ## measure searches through the daemon; BENCH_AR
 soak: all $B/bench/serve $B/bench/soak ## enrol, delete and search at once, all answers checked; BENCH_ARGS="N SCANNERS SECONDS"
 	bench/serve $B soak $(or $(BENCH_ARGS),20000 2 300)
 
-bench-fleet: all $B/bench/fleet $B/bench/embed ## every endpoint of config/hongkong.yaml at one daemon; BENCH_ARGS="N SECONDS"
+bench-fleet: all $B/bench/fleet $B/bench/embed ## every endpoint of config/hongkong.yaml at one daemon; BENCH_ARGS="N SECONDS LARGE"
 	bench/fleet $B $(BENCH_ARGS)

@@ -1,15 +1,19 @@
 /*
  * The endpoints of a deployment, each with a connection and a certificate of its own, and the
- * transactions of its class at its pace. The script `fleet` starts the daemon.
+ * transactions of its class at its pace. The script `fleet` starts the daemon, and starts it
+ * again when it ends.
  *
- *   fleet fill STORE KEY PACK GALLERIES N       templates into each of "a,b,c"
- *   fleet run TARGET PKI KEY PACK ENDPOINTS N SECONDS IMAGE
+ *   fleet fill STORE KEY PACK GALLERIES          templates into each of "name:n,name:n"
+ *   fleet run DIR PACK SECONDS BARE IMAGE PLOT
  *
- * ENDPOINTS has a line for each: certificate, class.
+ * DIR has the daemon's `pid` and `port`, `pki`, `store.key` and `endpoints`, with a line for
+ * each: certificate, class, site. BARE is how many photographs a second the models alone do.
  */
+#include <errno.h>
 #include <math.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,240 +22,35 @@
 
 #include "biomatch/clock.h"
 #include "biomatch/file.h"
-#include "biomatch/gallery.h"
 #include "biomatch/score.h"
-#include "biomatch/v1/enrolment_service.pb-c.h"
-#include "grpc/health/v1/health.pb-c.h"
-#include "remote.h"
+#include "fill.h"
+#include "fleet.h"
+#include "line.h"
 #include "set.h"
 
 #define MAX_ENDPOINTS 2000
-#define PEOPLE        64   /* templates that probes are taken from, the first of each gallery */
-#define PACE_MS       7000 /* of a passage through a gate */
+#define PACE_S        7.0 /* of a passage through a gate */
 #define STACK         (256 << 10)
 #define IMAGE_CLIENTS 4
+#define DEAD_S        100.0 /* the longest that a dead site is waited for */
+#define TROUBLED_SITE "lo-wu"
+#define TICK_NS       (10 * CLOCK_NS_PER_MS)
 
-enum kind { CHECK, VERIFY, COMPARE, IDENTIFY, ENROL, VERIFY_IMAGE, KINDS };
+static struct line *line;
 
-static const char *const kind_names[KINDS] = {"Check",    "Verify", "Compare",
-					      "Identify", "Enrol",  "Verify image"};
-
-/* What an endpoint of a class does, by turns. */
-struct class
+bool endpoint_troubled(const struct endpoint *e, const struct phase *phase)
 {
-	const char *name, *purpose, *gallery;
-	enum kind kinds[4];
-	size_t n_kinds;
-};
-
-static const struct class classes[] = {
-	{"echannel-departure", "departure", "arrivals", {VERIFY}, 1},
-	{"vehicle-echannel", "vehicle-clearance", "drivers", {VERIFY}, 1},
-	{"arrival-counter", "arrival", "arrivals", {COMPARE, ENROL}, 2},
-	{"registration-kiosk", "visitor-registration", "visitors", {COMPARE, IDENTIFY, ENROL}, 3},
-	{"id-registration-counter",
-	 "id-application",
-	 "residents",
-	 {VERIFY, VERIFY, VERIFY, ENROL},
-	 4},
-	{"id-collection-kiosk", "id-collection", "residents", {VERIFY}, 1},
-	{"passport-application-kiosk", "passport-photo", NULL, {COMPARE}, 1},
-};
-
-/* What all endpoints do for a while. */
-struct phase {
-	const char *name;
-	int64_t from_ns, to_ns;
-	int64_t pace_ns; /* 0 for one call after the other */
-	bool only_check; /* one health check each, over a new connection */
-	bool images;     /* some endpoints verify a picture without a pause */
-};
-
-struct sample {
-	float ms;
-	uint8_t kind, code; /* gRPC's; 255 where there was no answer */
-};
-
-struct endpoint {
-	struct fleet *fleet;
-	pthread_t thread;
-	char certificate[512];
-	const struct class *class;
-	size_t number;
-	uint64_t calls;
-	uint64_t random;
-	struct sample *samples;
-	size_t n, room;
-};
-
-struct fleet {
-	struct remote remote;
-	struct endpoint *endpoints;
-	size_t n;
-	Biomatch__V1__Template people[PEOPLE];
-	uint8_t *image;
-	size_t image_len;
-	struct phase phase;
-	bool ends;
-	pthread_barrier_t start, end;
-	char run[32]; /* in request ids: unlike those of other runs */
-};
-
-static const struct class *class_of(const char *name)
-{
-	for (size_t i = 0; i < sizeof(classes) / sizeof(classes[0]); i++) {
-		if (!strcmp(classes[i].name, name))
-			return &classes[i];
-	}
-	fprintf(stderr, "fleet: no transactions are known of class %s\n", name);
-	exit(1);
+	return phase->trouble && !strcmp(e->site, TROUBLED_SITE);
 }
 
-static void note(struct endpoint *e, enum kind kind, int64_t began, int code)
+static struct phase *current(struct fleet *fleet)
 {
-	if (e->n == e->room) {
-		e->room = e->room ? 2 * e->room : 64;
-		e->samples = realloc(e->samples, e->room * sizeof(*e->samples));
-		must(e->samples ? 0 : BM_ENOMEM, "samples");
-	}
-	e->samples[e->n++] = (struct sample){
-		.ms = (float)((double)(clock_monotonic_ns() - began) / CLOCK_NS_PER_MS),
-		.kind = (uint8_t)kind,
-		.code = (uint8_t)code,
-	};
+	return &fleet->phases[fleet->phase];
 }
 
-static void send(struct endpoint *e, struct biomatch_client *client, enum kind kind,
-		 const char *path, const ProtobufCMessage *request,
-		 const ProtobufCMessageDescriptor *type, struct arena *arena)
+static void meet(struct fleet *fleet)
 {
-	int64_t began = clock_monotonic_ns();
-	struct biomatch_status status;
-	ProtobufCMessage *reply;
-	int error =
-		biomatch_client_call(client, path, request, type, 30000, arena, &reply, &status);
-
-	note(e, kind, began, error ? 255 : (int)status.code);
-	if (error || status.code != GRPC_OK) {
-		static unsigned told;
-
-		if (__atomic_fetch_add(&told, 1, __ATOMIC_RELAXED) < 3)
-			fprintf(stderr, "fleet: %s: %s\n", kind_names[kind],
-				error ? biomatch_client_error(client) : status.message);
-	}
-}
-
-static void set_probe(struct fleet *fleet, Biomatch__V1__Probe *probe, size_t person)
-{
-	biomatch__v1__probe__init(probe);
-	probe->kind_case = BIOMATCH__V1__PROBE__KIND_TEMPLATE;
-	probe->template_ = &fleet->people[person];
-}
-
-static void verify(struct endpoint *e, struct biomatch_client *client, enum kind kind,
-		   struct arena *arena)
-{
-	Biomatch__V1__VerifyRequest request = BIOMATCH__V1__VERIFY_REQUEST__INIT;
-	size_t person = e->calls % PEOPLE;
-	Biomatch__V1__Probe probe;
-	Biomatch__V1__Image image = BIOMATCH__V1__IMAGE__INIT;
-	char subject[32];
-
-	set_probe(e->fleet, &probe, person);
-	if (kind == VERIFY_IMAGE) {
-		image.data = (ProtobufCBinaryData){e->fleet->image_len, e->fleet->image};
-		probe.kind_case = BIOMATCH__V1__PROBE__KIND_IMAGE;
-		probe.image = &image;
-	}
-	snprintf(subject, sizeof(subject), "s%zu", person);
-	request.purpose = (char *)(uintptr_t)e->class->purpose;
-	request.gallery = (char *)(uintptr_t)e->class->gallery;
-	request.subject_id = subject;
-	request.probe = &probe;
-	send(e, client, kind, "/biomatch.v1.MatchingService/Verify", &request.base,
-	     &biomatch__v1__verify_response__descriptor, arena);
-}
-
-static void compare(struct endpoint *e, struct biomatch_client *client, struct arena *arena)
-{
-	Biomatch__V1__CompareRequest request = BIOMATCH__V1__COMPARE_REQUEST__INIT;
-	Biomatch__V1__Probe probe, reference;
-
-	set_probe(e->fleet, &probe, e->calls % PEOPLE);
-	set_probe(e->fleet, &reference, e->calls * 7 % PEOPLE);
-	request.purpose = (char *)(uintptr_t)e->class->purpose;
-	request.probe = &probe;
-	request.reference = &reference;
-	send(e, client, COMPARE, "/biomatch.v1.MatchingService/Compare", &request.base,
-	     &biomatch__v1__compare_response__descriptor, arena);
-}
-
-static void identify(struct endpoint *e, struct biomatch_client *client, struct arena *arena)
-{
-	Biomatch__V1__IdentifyRequest request = BIOMATCH__V1__IDENTIFY_REQUEST__INIT;
-	char *gallery = (char *)(uintptr_t)e->class->gallery;
-	Biomatch__V1__Probe probe;
-
-	set_probe(e->fleet, &probe, e->calls % PEOPLE);
-	request.purpose = (char *)(uintptr_t)e->class->purpose;
-	request.galleries = &gallery;
-	request.n_galleries = 1;
-	request.max_candidates = 5;
-	request.probe = &probe;
-	send(e, client, IDENTIFY, "/biomatch.v1.MatchingService/Identify", &request.base,
-	     &biomatch__v1__identify_response__descriptor, arena);
-}
-
-static void enrol(struct endpoint *e, struct biomatch_client *client, struct arena *arena)
-{
-	Biomatch__V1__EnrolRequest request = BIOMATCH__V1__ENROL_REQUEST__INIT;
-	Biomatch__V1__Probe reference;
-	char id[96];
-
-	set_probe(e->fleet, &reference, e->calls % PEOPLE);
-	snprintf(id, sizeof(id), "%s-%zu-%llu", e->fleet->run, e->number,
-		 (unsigned long long)e->calls);
-	request.purpose = (char *)(uintptr_t)e->class->purpose;
-	request.gallery = (char *)(uintptr_t)e->class->gallery;
-	request.subject_id = id;
-	request.request_id = id;
-	request.reference = &reference;
-	send(e, client, ENROL, "/biomatch.v1.EnrolmentService/Enrol", &request.base,
-	     &biomatch__v1__enrol_response__descriptor, arena);
-}
-
-static void check(struct endpoint *e, struct biomatch_client *client, struct arena *arena)
-{
-	Grpc__Health__V1__HealthCheckRequest request = GRPC__HEALTH__V1__HEALTH_CHECK_REQUEST__INIT;
-
-	send(e, client, CHECK, "/grpc.health.v1.Health/Check", &request.base,
-	     &grpc__health__v1__health_check_response__descriptor, arena);
-}
-
-static void transact(struct endpoint *e, struct biomatch_client *client, enum kind kind)
-{
-	struct arena arena;
-
-	arena_init(&arena, 4 << 20);
-	e->calls++;
-	switch (kind) {
-	case VERIFY:
-	case VERIFY_IMAGE:
-		verify(e, client, kind, &arena);
-		break;
-	case COMPARE:
-		compare(e, client, &arena);
-		break;
-	case IDENTIFY:
-		identify(e, client, &arena);
-		break;
-	case ENROL:
-		enrol(e, client, &arena);
-		break;
-	default:
-		check(e, client, &arena);
-	}
-	arena_deinit(&arena);
+	pthread_barrier_wait(&fleet->meeting);
 }
 
 static void wait_until(int64_t ns)
@@ -261,10 +60,11 @@ static void wait_until(int64_t ns)
 	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
 }
 
-static struct biomatch_client *dial(struct endpoint *e)
+/* A client that connects with its first call. */
+static struct biomatch_client *dial(struct endpoint *e, const char *target)
 {
 	char message[BIOMATCH_MESSAGE_MAX] = "", key[520], ca[512];
-	struct biomatch_options options = {.target = e->fleet->remote.target,
+	struct biomatch_options options = {.target = target,
 					   .certificate = e->certificate,
 					   .private_key = key,
 					   .ca = ca,
@@ -278,118 +78,228 @@ static struct biomatch_client *dial(struct endpoint *e)
 	return client;
 }
 
-/* Endpoints begin at different moments of their pace, and keep to it. */
-static void take_part(struct endpoint *e, struct biomatch_client *client)
+static void dial_again(struct endpoint *e, struct biomatch_client **client, const char *target)
 {
-	const struct phase *phase = &e->fleet->phase;
-	int64_t next = phase->from_ns;
+	biomatch_client_close(*client);
+	*client = dial(e, target);
+}
 
-	if (phase->only_check) {
-		transact(e, client, CHECK);
-		return;
+/* Endpoints of a class are at different points of their turns. */
+static enum kind next_kind(const struct endpoint *e)
+{
+	return e->class->kinds[(e->number + e->calls) % e->class->n_kinds];
+}
+
+/* Share of its transactions that a class has of verifications. */
+static double verifying(const struct class *class)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < class->n_kinds; i++)
+		n += class->kinds[i] == VERIFY;
+	return (double)n / (double)class->n_kinds;
+}
+
+/* Nanoseconds from one transaction of the endpoint to the next. */
+static int64_t pace_of(const struct endpoint *e, const struct phase *phase)
+{
+	double all = 0, pace = PACE_S;
+
+	if (phase->verifications > 0 && verifying(e->class) > 0) {
+		for (size_t i = 0; i < e->fleet->n; i++)
+			all += verifying(e->fleet->endpoints[i].class);
+		pace = all / phase->verifications;
 	}
-	if (phase->images) {
-		while (e->number < IMAGE_CLIENTS && clock_monotonic_ns() < phase->to_ns)
-			transact(e, client, VERIFY_IMAGE);
-		return;
-	}
-	next += (int64_t)((double)e->number / (double)e->fleet->n * (double)phase->pace_ns);
-	while (next < phase->to_ns && clock_monotonic_ns() < phase->to_ns) {
-		if (phase->pace_ns)
-			wait_until(next);
-		transact(e, client, e->class->kinds[e->calls % e->class->n_kinds]);
-		next += phase->pace_ns;
+	return (int64_t)(pace * CLOCK_NS_PER_SEC);
+}
+
+static void transact_paced(struct endpoint *e, struct biomatch_client *client, struct phase *phase)
+{
+	int64_t pace = pace_of(e, phase);
+	/* Endpoints begin at different moments of their pace, and keep to it. */
+	int64_t next =
+		phase->from_ns + (int64_t)((double)e->number / (double)e->fleet->n * (double)pace);
+
+	for (; next < atomic_load(&phase->to_ns); next += pace) {
+		wait_until(next);
+		transact(e, client, next_kind(e));
 	}
 }
 
+static void transact_at_once(struct endpoint *e, struct biomatch_client *client,
+			     struct phase *phase, bool pictures)
+{
+	while (clock_monotonic_ns() < atomic_load(&phase->to_ns))
+		transact(e, client, pictures ? VERIFY_IMAGE : next_kind(e));
+}
+
+static void take_part(struct endpoint *e, struct biomatch_client *client)
+{
+	struct phase *phase = current(e->fleet);
+	bool searches = e->class->kinds[0] == SEARCH;
+
+	if (phase->way == STORM)
+		transact(e, client, CHECK);
+	else if (phase->way == RESTART)
+		transact_until_answered(e, client);
+	else if (searches && phase->search)
+		transact_at_once(e, client, phase, false);
+	else if (searches || (phase->trouble == DEAD && endpoint_troubled(e, phase)))
+		return;
+	else if (phase->way == PACED)
+		transact_paced(e, client, phase);
+	else if (phase->way == AT_ONCE || e->number < IMAGE_CLIENTS)
+		transact_at_once(e, client, phase, phase->way == PICTURES);
+}
+
+/* Four meetings a phase: it is set, all are ready, it begins, it is over. */
 static void *live(void *arg)
 {
 	struct endpoint *e = arg;
-	struct biomatch_client *client = dial(e);
+	struct fleet *fleet = e->fleet;
+	struct biomatch_client *client = dial(e, fleet->remote.target);
+	char through[32];
 
+	snprintf(through, sizeof(through), "localhost:%u", line_port(line));
 	for (;;) {
-		pthread_barrier_wait(&e->fleet->start);
-		if (e->fleet->ends)
+		bool troubled;
+
+		meet(fleet);
+		if (fleet->phase == FLEET_MAX_PHASES)
 			break;
-		if (e->fleet->phase.only_check) {
-			biomatch_client_close(client);
-			client = dial(e);
-			pthread_barrier_wait(&e->fleet->end);
-			pthread_barrier_wait(&e->fleet->start);
+		troubled = endpoint_troubled(e, current(fleet));
+		if (current(fleet)->way == STORM)
+			dial_again(e, &client, fleet->remote.target);
+		if (troubled) {
+			dial_again(e, &client, through);
+			transact(e, client, CHECK);
 		}
+		meet(fleet);
+		meet(fleet);
 		take_part(e, client);
-		pthread_barrier_wait(&e->fleet->end);
+		meet(fleet);
+		if (troubled)
+			dial_again(e, &client, fleet->remote.target);
 	}
 	biomatch_client_close(client);
 	return NULL;
 }
 
-static void report_kind(struct fleet *fleet, enum kind kind, double seconds)
+static pid_t read_pid(const struct fleet *fleet)
 {
-	size_t n = 0, ok = 0, refused = 0, all = 0;
-	double *ms;
+	char path[512];
+	int pid = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/pid", fleet->dir);
+	file = fopen(path, "r");
+	if (file && fscanf(file, "%d", &pid) != 1)
+		pid = 0;
+	if (file)
+		fclose(file);
+	return pid;
+}
+
+/* The daemon ends as for an update of the machine, and the script starts it again. */
+static void end_daemon(struct fleet *fleet)
+{
+	char path[512];
+
+	snprintf(path, sizeof(path), "%s/port", fleet->dir);
+	must(unlink(path) || kill(fleet->daemon, SIGTERM) ? BM_EIO : 0, "restart");
+	while (!kill(fleet->daemon, 0) || errno != ESRCH)
+		wait_until(clock_monotonic_ns() + TICK_NS);
+}
+
+static double since(const struct phase *phase)
+{
+	return (double)(clock_monotonic_ns() - phase->from_ns) / 1e9;
+}
+
+static void watch_start(struct fleet *fleet, struct phase *phase)
+{
+	char path[512];
+
+	snprintf(path, sizeof(path), "%s/port", fleet->dir);
+	while (access(path, F_OK))
+		wait_until(clock_monotonic_ns() + TICK_NS);
+	phase->up = since(phase);
+	fleet->daemon = read_pid(fleet);
+	phase->before = (struct process_usage){0};
+}
+
+/* Until the daemon has let go of the dead connections; the phase ends then. */
+static void watch_dead(struct fleet *fleet, struct phase *phase, double least)
+{
+	size_t n = 0;
 
 	for (size_t i = 0; i < fleet->n; i++)
-		all += fleet->endpoints[i].n;
-	ms = calloc(all + 1, sizeof(*ms));
-	must(ms ? 0 : BM_ENOMEM, "samples");
-	for (size_t i = 0; i < fleet->n; i++) {
-		const struct endpoint *e = &fleet->endpoints[i];
-
-		for (size_t s = 0; s < e->n; s++) {
-			if (e->samples[s].kind != kind)
-				continue;
-			n++;
-			refused += e->samples[s].code == GRPC_RESOURCE_EXHAUSTED;
-			if (e->samples[s].code == GRPC_OK)
-				ms[ok++] = (double)e->samples[s].ms;
+		n += endpoint_troubled(&fleet->endpoints[i], phase);
+	n -= n / 20; /* the daemon opens some for other ends, too */
+	while (clock_monotonic_ns() < atomic_load(&phase->to_ns)) {
+		if (process_descriptors(fleet->daemon) + n <= phase->before.descriptors) {
+			phase->noticed = since(phase);
+			break;
 		}
+		wait_until(clock_monotonic_ns() + 10 * TICK_NS);
 	}
-	if (n)
-		printf("| %-12s | %-12s | %7.1f | %8.2f | %8.2f | %8.2f | %6zu | %6zu |\n",
-		       fleet->phase.name, kind_names[kind], (double)ok / seconds,
-		       quantile(ms, ok, 0.5), quantile(ms, ok, 0.99), quantile(ms, ok, 0.999),
-		       refused, n - ok - refused);
-	free(ms);
+	if (phase->noticed > 0)
+		atomic_store(&phase->to_ns,
+			     phase->from_ns + (int64_t)(fmax(least, phase->noticed) * 1e9));
 }
 
-static void run_phase(struct fleet *fleet, struct phase phase, double seconds)
+/* Of this process so far. */
+static double own_cpu_ms(void)
 {
-	int64_t began;
-	double took;
+	struct timespec used;
 
-	for (size_t i = 0; i < fleet->n; i++)
-		fleet->endpoints[i].n = 0;
-	fleet->phase = phase;
-	if (phase.only_check) { /* all have hung up, and call at once */
-		pthread_barrier_wait(&fleet->start);
-		pthread_barrier_wait(&fleet->end);
-	}
-	began = clock_monotonic_ns();
-	fleet->phase.from_ns = began;
-	fleet->phase.to_ns = began + (int64_t)(seconds * 1e9);
-	pthread_barrier_wait(&fleet->start);
-	pthread_barrier_wait(&fleet->end);
-	took = (double)(clock_monotonic_ns() - began) / 1e9;
-	for (int kind = 0; kind < KINDS; kind++)
-		report_kind(fleet, (enum kind)kind, took);
-	if (phase.only_check)
-		printf("all %zu connections were made in %.2f s\n", fleet->n, took);
-	fflush(stdout);
+	must(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used) ? BM_EIO : 0, "clock");
+	return (double)used.tv_sec * 1e3 + (double)used.tv_nsec / 1e6;
 }
 
-static void read_endpoints(struct fleet *fleet, const char *path)
+static void run_phase(struct fleet *fleet)
 {
-	char line[640], class[64];
-	FILE *file = fopen(path, "r");
+	struct phase *phase = current(fleet);
+	double seconds = phase->trouble == DEAD ? DEAD_S : phase->seconds;
 
+	line_set(line, LINE_WELL);
+	meet(fleet);
+	meet(fleet);
+	phase->before = process_usage(fleet->daemon);
+	phase->clients_cpu_ms = -own_cpu_ms();
+	line_set(line, phase->trouble == SLOW   ? LINE_SLOW
+		       : phase->trouble == DEAD ? LINE_DEAD
+						: LINE_WELL);
+	if (phase->way == RESTART)
+		end_daemon(fleet);
+	phase->from_ns = clock_monotonic_ns();
+	atomic_store(&phase->to_ns, phase->from_ns + (int64_t)(seconds * 1e9));
+	meet(fleet);
+	if (phase->way == RESTART)
+		watch_start(fleet, phase);
+	if (phase->trouble == DEAD)
+		watch_dead(fleet, phase, phase->seconds);
+	meet(fleet);
+	phase->took = since(phase);
+	phase->after = process_usage(fleet->daemon);
+	phase->clients_cpu_ms += own_cpu_ms();
+	tally_phase(fleet);
+}
+
+static void read_endpoints(struct fleet *fleet)
+{
+	char path[512], text[640], class[64];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/endpoints", fleet->dir);
+	file = fopen(path, "r");
 	must(file ? 0 : BM_EIO, path);
 	fleet->endpoints = calloc(MAX_ENDPOINTS, sizeof(*fleet->endpoints));
 	must(fleet->endpoints ? 0 : BM_ENOMEM, "endpoints");
-	while (fleet->n < MAX_ENDPOINTS && fgets(line, sizeof(line), file)) {
+	while (fleet->n < MAX_ENDPOINTS && fgets(text, sizeof(text), file)) {
 		struct endpoint *e = &fleet->endpoints[fleet->n];
 
-		if (sscanf(line, "%511s %63s", e->certificate, class) != 2)
+		if (sscanf(text, "%511s %63s %63s", e->certificate, class, e->site) != 3)
 			continue;
 		e->fleet = fleet;
 		e->class = class_of(class);
@@ -403,7 +313,7 @@ static void make_people(struct fleet *fleet, struct arena *arena)
 	struct set set = {.dim = fleet->remote.pack->dim, .spread = SET_SPREAD};
 	float v[CODE_MAX_DIM];
 
-	for (size_t i = 0; i < PEOPLE; i++) {
+	for (size_t i = 0; i < FLEET_PEOPLE; i++) {
 		set_draw(&set, i, v);
 		remote_template(&fleet->remote, v, arena, &fleet->people[i]);
 	}
@@ -413,10 +323,11 @@ static void start_all(struct fleet *fleet)
 {
 	pthread_attr_t small;
 
-	must(pthread_attr_init(&small) || pthread_attr_setstacksize(&small, STACK) ? BM_ENOMEM : 0,
+	must(pthread_attr_init(&small) || pthread_attr_setstacksize(&small, STACK) ||
+			     pthread_barrier_init(&fleet->meeting, NULL, (unsigned)fleet->n + 1)
+		     ? BM_ENOMEM
+		     : 0,
 	     "thread");
-	pthread_barrier_init(&fleet->start, NULL, (unsigned)fleet->n + 1);
-	pthread_barrier_init(&fleet->end, NULL, (unsigned)fleet->n + 1);
 	for (size_t i = 0; i < fleet->n; i++)
 		must(pthread_create(&fleet->endpoints[i].thread, &small, live, &fleet->endpoints[i])
 			     ? BM_ENOMEM
@@ -427,16 +338,78 @@ static void start_all(struct fleet *fleet)
 
 static void end_all(struct fleet *fleet)
 {
-	fleet->ends = true;
-	pthread_barrier_wait(&fleet->start);
+	fleet->phase = FLEET_MAX_PHASES;
+	meet(fleet);
 	for (size_t i = 0; i < fleet->n; i++) {
 		pthread_join(fleet->endpoints[i].thread, NULL);
 		free(fleet->endpoints[i].samples);
 	}
 	free(fleet->endpoints);
+	pthread_barrier_destroy(&fleet->meeting);
 }
 
-static void run(struct fleet *fleet, double seconds)
+enum { FIRST_STORM, PEAK, SEARCHED, SLOW_SITE, DEAD_SITE, RESTARTED, IMAGES, OVERLOAD, N_PHASES };
+
+static void set_phases(struct phase *phases, double seconds)
+{
+	phases[FIRST_STORM] = (struct phase){.name = "storm", .way = STORM};
+	phases[PEAK] = (struct phase){.name = "peak", .seconds = seconds};
+	phases[SEARCHED] = (struct phase){
+		.name = "search", .seconds = seconds, .verifications = 202, .search = true};
+	phases[SLOW_SITE] =
+		(struct phase){.name = "slow site", .seconds = seconds, .trouble = SLOW};
+	phases[DEAD_SITE] =
+		(struct phase){.name = "dead site", .seconds = seconds, .trouble = DEAD};
+	phases[RESTARTED] = (struct phase){.name = "restart", .way = RESTART};
+	phases[IMAGES] = (struct phase){.name = "images", .seconds = seconds / 2, .way = PICTURES};
+	phases[OVERLOAD] =
+		(struct phase){.name = "overload", .seconds = seconds / 4, .way = AT_ONCE};
+}
+
+static void print_goal(const char *what, const char *wanted, bool met, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
+
+static void print_goal(const char *what, const char *wanted, bool met, const char *format, ...)
+{
+	va_list args;
+
+	printf("| %s | ", what);
+	va_start(args, format);
+	vprintf(format, args);
+	va_end(args);
+	printf(" | %s | %s |\n", wanted, met ? "met" : "not met");
+}
+
+static void print_goals(const struct fleet *fleet)
+{
+	const struct phase *phases = fleet->phases;
+	double verified = tally_rate(fleet, SEARCHED, VERIFY);
+	double p99 = tally_quantile(fleet, SEARCHED, VERIFY, 0.99);
+	double pictures = tally_rate(fleet, IMAGES, VERIFY_IMAGE) / fleet->bare;
+	double joined = phases[RESTARTED].took - phases[RESTARTED].up;
+	size_t failed = 0;
+
+	for (size_t i = 0; i < N_PHASES; i++)
+		failed += tally_failed(fleet, i);
+	printf("\n| | measured | wanted | |\n|---|--:|--:|---|\n");
+	print_goal("Verify by template while the large gallery is searched", "200/s",
+		   verified >= 200, "%.1f/s", verified);
+	print_goal("p99 of them", "under 10 ms", p99 < 10, "%.1f ms", p99);
+	print_goal("photographs, of what the models alone do", "90 %", pictures >= 0.9, "%.0f %%",
+		   100 * pictures);
+	print_goal("all connect, full handshakes", "under 5 s", phases[FIRST_STORM].took < 5,
+		   "%.1f s", phases[FIRST_STORM].took);
+	print_goal("all are back once a restarted daemon listens", "under 5 s", joined < 5,
+		   "%.1f s", joined);
+	print_goal("calls of healthy sites lost in all", "none", !failed, "%zu", failed);
+	printf("\nThe daemon ended and listened again within %.1f s. ", phases[RESTARTED].up);
+	if (phases[DEAD_SITE].noticed > 0)
+		printf("It let go of the dead site after %.0f s.\n", phases[DEAD_SITE].noticed);
+	else
+		printf("It had not let go of the dead site after %.0f s.\n", DEAD_S);
+}
+
+static void run(struct fleet *fleet, double seconds, const char *plot)
 {
 	struct rlimit files = {.rlim_cur = 8192, .rlim_max = 8192};
 
@@ -444,90 +417,63 @@ static void run(struct fleet *fleet, double seconds)
 		perror("fleet: descriptors");
 	signal(SIGPIPE, SIG_IGN);
 	snprintf(fleet->run, sizeof(fleet->run), "%lld", (long long)clock_wall_ms());
+	fleet->daemon = read_pid(fleet);
+	set_phases(fleet->phases, seconds);
+	line = line_open((uint16_t)strtoul(strrchr(fleet->remote.target, ':') + 1, NULL, 10));
 	start_all(fleet);
-	printf("%zu endpoints, each with a connection and a certificate of its own\n\n", fleet->n);
-	printf("| phase | call | a second | p50 ms | p99 ms | p99.9 ms | refused | failed |\n"
-	       "|---|---|--:|--:|--:|--:|--:|--:|\n");
-	run_phase(fleet, (struct phase){.name = "storm", .only_check = true}, 0);
-	run_phase(fleet,
-		  (struct phase){.name = "peak", .pace_ns = PACE_MS * (int64_t)CLOCK_NS_PER_MS},
-		  seconds);
-	run_phase(fleet, (struct phase){.name = "images", .images = true}, seconds / 2);
-	run_phase(fleet, (struct phase){.name = "overload"}, seconds / 4);
-	run_phase(fleet, (struct phase){.name = "storm again", .only_check = true}, 0);
+	printf("%zu clients, each with a connection and a certificate of its own; the models "
+	       "alone: "
+	       "%.1f photographs a second\n\n",
+	       fleet->n, fleet->bare);
+	tally_begin();
+	for (fleet->phase = 0; fleet->phase < N_PHASES; fleet->phase++)
+		run_phase(fleet);
+	tally_end(fleet, N_PHASES);
+	print_goals(fleet);
+	timeline_draw(fleet, N_PHASES, plot);
 	end_all(fleet);
+	line_close(line);
 }
 
-static void fill_gallery(struct gallery_store *store, struct db *db, const char *gallery,
-			 const struct set *set, size_t n)
+static void read_port(const struct fleet *fleet, char *target, size_t room)
 {
-	struct gallery_change create = {.kind = GALLERY_CREATE, .gallery = gallery};
-	struct gallery_outcome outcome;
-	struct db_txn txn;
+	char path[512];
+	unsigned port = 0;
+	FILE *file;
 
-	must(db_begin_write(db, &txn), "begin");
-	must(gallery_apply(store, &txn, &create, &outcome), "create");
-	for (size_t i = 0; i < n; i++) {
-		float v[CODE_MAX_DIM];
-		char subject[32];
-		struct gallery_change change = {
-			.kind = GALLERY_PUT,
-			.now_ms = clock_wall_ms(),
-			.gallery = gallery,
-			.subject = subject,
-			.embedding = v,
-			.dim = set->dim,
-			.encounter = {.id = "e", .expires_ms = GALLERY_NEVER}};
-
-		snprintf(subject, sizeof(subject), "s%zu", i);
-		set_draw(set, i, v);
-		must(gallery_apply(store, &txn, &change, &outcome), "put");
-	}
-	must(db_commit(&txn), "commit");
-}
-
-static void fill(const char *dir, const char *key, const char *pack_dir, char *galleries, size_t n)
-{
-	char message[PACK_MESSAGE_LEN] = "";
-	struct gallery_store *store;
-	struct pack *pack;
-	struct keys *keys;
-	struct db *db;
-	struct set set = {.spread = SET_SPREAD};
-
-	must(pack_open(pack_dir, true, &pack, message), message);
-	must(keys_open(key, &keys), key);
-	must(db_open(dir, UINT64_C(16) << 30, 64, &db, message), message);
-	must(gallery_store_open(db, keys, pack, &store), "store");
-	set.dim = pack->dim;
-	for (char *name = strtok(galleries, ","); name; name = strtok(NULL, ","))
-		fill_gallery(store, db, name, &set, n);
-	gallery_store_close(store);
-	db_close(db);
-	keys_close(keys);
-	pack_close(pack);
+	snprintf(path, sizeof(path), "%s/port", fleet->dir);
+	file = fopen(path, "r");
+	must(file && fscanf(file, "%u", &port) == 1 ? 0 : BM_EIO, path);
+	fclose(file);
+	snprintf(target, room, "localhost:%u", port);
 }
 
 int main(int argc, char **argv)
 {
 	static struct fleet fleet;
+	char target[32], pki[512], key[512];
 	struct arena arena;
 
 	must(score_init(NULL), "score");
-	if (argc == 7 && !strcmp(argv[1], "fill")) {
-		fill(argv[2], argv[3], argv[4], argv[5], strtoul(argv[6], NULL, 10));
+	if (argc == 6 && !strcmp(argv[1], "fill")) {
+		fill_store(argv[2], argv[3], argv[4], argv[5]);
 		return 0;
 	}
-	if (argc != 9 || strcmp(argv[1], "run")) {
+	if (argc != 8 || strcmp(argv[1], "run")) {
 		fprintf(stderr, "usage: see bench/fleet\n");
 		return 64;
 	}
+	fleet.dir = argv[2];
+	fleet.bare = strtod(argv[5], NULL);
+	snprintf(pki, sizeof(pki), "%s/pki", fleet.dir);
+	snprintf(key, sizeof(key), "%s/store.key", fleet.dir);
+	read_port(&fleet, target, sizeof(target));
 	arena_init(&arena, 1 << 20);
-	remote_init(&fleet.remote, argv[2], argv[3], argv[4], argv[5]);
-	read_endpoints(&fleet, argv[6]);
-	must(file_read(argv[8], 16 << 20, &fleet.image, &fleet.image_len), argv[8]);
+	remote_init(&fleet.remote, target, pki, key, argv[3]);
+	read_endpoints(&fleet);
+	must(file_read(argv[6], 16 << 20, &fleet.image, &fleet.image_len), argv[6]);
 	make_people(&fleet, &arena);
-	run(&fleet, strtod(argv[7], NULL));
+	run(&fleet, strtod(argv[4], NULL), argv[7]);
 	remote_deinit(&fleet.remote);
 	arena_deinit(&arena);
 	free(fleet.image);

@@ -3,7 +3,7 @@
  * running daemon for them beside the same searches by the kernels alone. The
  * script `serve` starts the daemon between the two.
  *
- *   serve fill STORE KEY PACK N
+ *   serve fill STORE KEY PACK GALLERIES         templates into each of "name:n,name:n"
  *   serve ask TARGET PKI KEY PACK N SCANNERS SECONDS
  *   serve cold TARGET PKI KEY PACK N PID
  */
@@ -15,8 +15,8 @@
 #include <string.h>
 
 #include "biomatch/clock.h"
-#include "biomatch/gallery.h"
 #include "biomatch/score.h"
+#include "fill.h"
 #include "remote.h"
 #include "set.h"
 
@@ -48,62 +48,6 @@ struct caller {
 	double ms[MAX_CALLS], match_ms[MAX_CALLS];
 	size_t n;
 };
-
-static void put(struct gallery_store *store, struct db_txn *txn, const struct set *set, size_t i)
-{
-	struct gallery_outcome outcome;
-	char subject[32];
-	float v[CODE_MAX_DIM];
-	struct gallery_change change = {.kind = GALLERY_PUT,
-					.now_ms = clock_wall_ms(),
-					.gallery = "bench",
-					.subject = subject,
-					.embedding = v,
-					.dim = set->dim,
-					.encounter = {.id = "e", .expires_ms = GALLERY_NEVER}};
-
-	snprintf(subject, sizeof(subject), "s%zu", i);
-	set_draw(set, i, v);
-	must(gallery_apply(store, txn, &change, &outcome), "put");
-}
-
-static void fill(const char *dir, const char *key, const char *pack_dir, size_t n)
-{
-	struct gallery_change create = {
-		.kind = GALLERY_CREATE, .now_ms = clock_wall_ms(), .gallery = "bench"};
-	struct gallery_outcome outcome;
-	struct gallery_store *store;
-	char message[PACK_MESSAGE_LEN] = "";
-	struct pack *pack;
-	struct keys *keys;
-	struct db_txn txn;
-	struct db *db;
-	struct set set = {.spread = SET_SPREAD};
-
-	must(pack_open(pack_dir, true, &pack, message), message);
-	must(keys_open(key, &keys), key);
-	must(db_open(dir, UINT64_C(64) << 30, 64, &db, message), message);
-	must(gallery_store_open(db, keys, pack, &store), "store");
-	set.dim = pack->dim;
-	must(db_begin_write(db, &txn), "begin");
-	must(gallery_apply(store, &txn, &create, &outcome), "create");
-	must(db_commit(&txn), "commit");
-	for (size_t i = 0; i < n;) {
-		size_t end = i + SET_SEGMENT_ROWS < n ? i + SET_SEGMENT_ROWS : n;
-		bool more = true;
-
-		must(db_begin_write(db, &txn), "begin");
-		for (; i < end; i++)
-			put(store, &txn, &set, i);
-		while (more)
-			must(gallery_maintain(store, &txn, &more), "upkeep");
-		must(db_commit(&txn), "commit");
-	}
-	gallery_store_close(store);
-	db_close(db);
-	keys_close(keys);
-	pack_close(pack);
-}
 
 static void verify(struct biomatch_client *client, struct bench *b, size_t probe,
 		   struct arena *arena)
@@ -447,7 +391,7 @@ int main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	must(score_init(NULL), "score");
 	if (b && argc == 6 && !strcmp(argv[1], "fill")) {
-		fill(argv[2], argv[3], argv[4], strtoul(argv[5], NULL, 10));
+		fill_store(argv[2], argv[3], argv[4], argv[5]);
 	} else if (b && argc == 9 && !strcmp(argv[1], "ask")) {
 		remote_init(&b->remote, argv[2], argv[3], argv[4], argv[5]);
 		measure(b, strtoul(argv[6], NULL, 10), (unsigned)strtoul(argv[7], NULL, 10),

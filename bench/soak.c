@@ -2,13 +2,17 @@
  * Enrolments, deletions and searches of a running daemon at once, for a while. Every
  * answer to a search is held against a scan of float32 of all that may, and all that
  * must, have been in the gallery while the search ran. The script `serve` starts the
- * daemon on a store with N templates.
+ * daemon on a store with N templates. Beside that, every second somebody calls with a
+ * handshake of their own, has IMAGE verified and hangs up, and every ten the daemon is
+ * told to read its files again.
  *
- *   soak TARGET PKI KEY PACK N SECONDS PID
+ *   soak TARGET PKI KEY PACK N SECONDS RATE PID IMAGE
+ *
+ * RATE is what each client asks a second, 0 for one call after the other.
  */
-#include <dirent.h>
 #include <math.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,8 +20,10 @@
 #include <unistd.h>
 
 #include "biomatch/clock.h"
+#include "biomatch/file.h"
 #include "biomatch/score.h"
 #include "biomatch/v1/enrolment_service.pb-c.h"
+#include "process.h"
 #include "remote.h"
 #include "set.h"
 
@@ -25,6 +31,8 @@
 #define SEARCHERS  3
 #define MAX_TIMES  (1 << 20)
 #define PER_SECOND 2000 /* enrolments that there is room for */
+#define RELOAD_S   10   /* from one reload to the next */
+#define TELL_S     60   /* from one word on the daemon's memory to the next */
 /* Another order of summation, in the gallery's rotation, moves a score by less. */
 #define ROUNDING 1e-5f
 /* The threshold, told with a candidate alone, follows the size of the gallery. */
@@ -44,6 +52,9 @@ struct soak {
 	struct life *lives;
 	float *rows;
 	float threshold;
+	int64_t pace_ns; /* 0 for none */
+	Biomatch__V1__Image image;
+	pid_t pid;
 	atomic_bool over;
 	atomic_size_t wrong;
 };
@@ -164,12 +175,26 @@ static void delete (struct client *c, struct biomatch_client *client)
 	arena_deinit(&arena);
 }
 
+/* Waits for the next turn of a client that keeps a pace. */
+static void keep_pace(const struct soak *soak, int64_t *next)
+{
+	struct timespec until;
+
+	if (!soak->pace_ns)
+		return;
+	*next += soak->pace_ns;
+	until = (struct timespec){*next / CLOCK_NS_PER_SEC, *next % CLOCK_NS_PER_SEC};
+	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
+}
+
 static void *write_on(void *arg)
 {
 	struct client *c = arg;
 	struct biomatch_client *client = remote_dial(&c->soak->remote);
+	int64_t next = clock_monotonic_ns();
 
 	while (!atomic_load(&c->soak->over)) {
+		keep_pace(c->soak, &next);
 		if (draw(&c->random) % 2)
 			enrol(c, client);
 		else
@@ -274,50 +299,103 @@ static void *search_on(void *arg)
 {
 	struct client *c = arg;
 	struct biomatch_client *client = remote_dial(&c->soak->remote);
+	int64_t next = clock_monotonic_ns();
 
-	while (!atomic_load(&c->soak->over))
+	while (!atomic_load(&c->soak->over)) {
+		keep_pace(c->soak, &next);
 		search(c, client);
+	}
 	biomatch_client_close(client);
 	return NULL;
 }
 
-/* A number that /proc/PID/status gives; 0 without. */
-static size_t process_status(const char *pid, const char *name)
+/* One caller: a handshake, a photograph verified, and gone. */
+static void call_once(struct soak *soak)
 {
-	char path[64], line[256];
-	size_t value = 0, len = strlen(name);
-	FILE *file;
+	Biomatch__V1__VerifyRequest request = BIOMATCH__V1__VERIFY_REQUEST__INIT;
+	Biomatch__V1__Probe probe = BIOMATCH__V1__PROBE__INIT;
+	struct biomatch_client *client = remote_dial(&soak->remote);
+	struct arena arena;
 
-	snprintf(path, sizeof(path), "/proc/%s/status", pid);
-	file = fopen(path, "r");
-	while (file && fgets(line, sizeof(line), file)) {
-		if (!strncmp(line, name, len))
-			value = strtoul(line + len, NULL, 10);
+	arena_init(&arena, 1 << 20);
+	probe.kind_case = BIOMATCH__V1__PROBE__KIND_IMAGE;
+	probe.image = &soak->image;
+	request.purpose = (char *)(uintptr_t) "verify";
+	request.gallery = (char *)(uintptr_t) "bench";
+	request.subject_id = (char *)(uintptr_t) "s0";
+	request.probe = &probe;
+	remote_ask(client, "/biomatch.v1.MatchingService/Verify", &request.base,
+		   &biomatch__v1__verify_response__descriptor, &arena);
+	arena_deinit(&arena);
+	biomatch_client_close(client);
+}
+
+static void tell(const struct soak *soak, size_t second, const struct process_usage *usage)
+{
+	printf("%6zu s: %zu KiB of memory that is no file's, the face workers %zu, descriptors "
+	       "%zu, enrolments %zu\n",
+	       second, usage->daemon_kib, usage->workers_kib, usage->descriptors,
+	       atomic_load(&soak->next) - soak->first);
+}
+
+/* What a third of the samples has in the middle: answers under way come and go. */
+static struct process_usage middle_of(const struct process_usage *samples, size_t n)
+{
+	struct process_usage middle = {0};
+	double *values = set_memory(n * sizeof(*values));
+
+	for (size_t i = 0; i < n; i++)
+		values[i] = (double)samples[i].daemon_kib;
+	middle.daemon_kib = (size_t)quantile(values, n, 0.5);
+	for (size_t i = 0; i < n; i++)
+		values[i] = (double)samples[i].workers_kib;
+	middle.workers_kib = (size_t)quantile(values, n, 0.5);
+	for (size_t i = 0; i < n; i++)
+		values[i] = (double)samples[i].descriptors;
+	middle.descriptors = (size_t)quantile(values, n, 0.5);
+	set_memory_free(values, n * sizeof(*values));
+	return middle;
+}
+
+static double growth(size_t from, size_t to)
+{
+	return from ? 100 * ((double)to - (double)from) / (double)from : 0;
+}
+
+/* What the daemon held in the last third of the time after a tenth, beside the first. */
+static void report_growth(const struct process_usage *samples, size_t n)
+{
+	size_t warm = n / 10, third = (n - warm) / 3;
+	struct process_usage from, to;
+
+	if (!third)
+		return;
+	from = middle_of(samples + warm, third);
+	to = middle_of(samples + n - third, third);
+	printf("memory %zu and then %zu KiB: %+.2f %%, the face workers' %+.2f %% (wanted: 1 %% at "
+	       "most), descriptors %+zd (wanted: 0)\n",
+	       from.daemon_kib, to.daemon_kib, growth(from.daemon_kib, to.daemon_kib),
+	       growth(from.workers_kib, to.workers_kib),
+	       (ssize_t)to.descriptors - (ssize_t)from.descriptors);
+}
+
+/* Calls, reloads and samples until the time is over. */
+static void disturb(struct soak *soak, size_t seconds)
+{
+	struct process_usage *samples = set_memory((seconds + 1) * sizeof(*samples));
+	size_t s = 0;
+
+	for (; s < seconds && !atomic_load(&soak->over); s++) {
+		samples[s] = process_usage(soak->pid);
+		if (s % TELL_S == 0)
+			tell(soak, s, &samples[s]);
+		if (s % RELOAD_S == RELOAD_S - 1 && kill(soak->pid, SIGHUP))
+			must(BM_EIO, "reload");
+		call_once(soak);
+		sleep(1);
 	}
-	if (file)
-		fclose(file);
-	return value;
-}
-
-static size_t count_descriptors(const char *pid)
-{
-	char path[64];
-	size_t n = 0;
-	DIR *dir;
-
-	snprintf(path, sizeof(path), "/proc/%s/fd", pid);
-	dir = opendir(path);
-	while (dir && readdir(dir))
-		n++;
-	if (dir)
-		closedir(dir);
-	return n;
-}
-
-static void sample(const char *pid, const char *when)
-{
-	printf("%s: the daemon has %zu KiB of memory that is no file's, and %zu descriptors\n",
-	       when, process_status(pid, "RssAnon:"), count_descriptors(pid));
+	report_growth(samples, s);
+	set_memory_free(samples, (seconds + 1) * sizeof(*samples));
 }
 
 static void learn_threshold(struct soak *soak)
@@ -336,10 +414,11 @@ static void learn_threshold(struct soak *soak)
 	biomatch_client_close(client);
 }
 
-static void prepare(struct soak *soak, size_t n, size_t seconds)
+static void prepare(struct soak *soak, size_t n, size_t seconds, size_t rate)
 {
+	soak->pace_ns = rate ? CLOCK_NS_PER_SEC / (int64_t)rate : 0;
 	soak->first = n;
-	soak->room = n + seconds * PER_SECOND;
+	soak->room = n + seconds * (rate ? WRITERS * rate : PER_SECOND);
 	soak->set.dim = soak->remote.pack->dim;
 	soak->set.spread = SET_SPREAD;
 	soak->lives = set_memory(soak->room * sizeof(*soak->lives));
@@ -370,7 +449,7 @@ static void report(struct client *clients, size_t n, const char *what)
 	set_memory_free(ms, WRITERS * MAX_TIMES * sizeof(*ms));
 }
 
-static size_t run(struct soak *soak, size_t seconds, const char *pid)
+static size_t run(struct soak *soak, size_t seconds)
 {
 	struct client clients[WRITERS + SEARCHERS];
 	pthread_t threads[WRITERS + SEARCHERS];
@@ -388,12 +467,7 @@ static size_t run(struct soak *soak, size_t seconds, const char *pid)
 			     : 0,
 		     "thread");
 	}
-	for (size_t s = 0; s < seconds && !atomic_load(&soak->over); s++) {
-		if (s == seconds / 10)
-			sample(pid, "warm");
-		sleep(1);
-	}
-	sample(pid, "end");
+	disturb(soak, seconds);
 	atomic_store(&soak->over, true);
 	for (size_t i = 0; i < WRITERS + SEARCHERS; i++)
 		pthread_join(threads[i], NULL);
@@ -406,10 +480,10 @@ static size_t run(struct soak *soak, size_t seconds, const char *pid)
 
 int main(int argc, char **argv)
 {
-	static struct soak soak;
+	static struct soak soak = {.image = BIOMATCH__V1__IMAGE__INIT};
 	size_t seconds, wrong;
 
-	if (argc != 8) {
+	if (argc != 10) {
 		fprintf(stderr, "usage: see bench/serve\n");
 		return 64;
 	}
@@ -417,11 +491,14 @@ int main(int argc, char **argv)
 	must(score_init(NULL), "score");
 	remote_init(&soak.remote, argv[1], argv[2], argv[3], argv[4]);
 	seconds = strtoul(argv[6], NULL, 10);
-	prepare(&soak, strtoul(argv[5], NULL, 10), seconds);
-	wrong = run(&soak, seconds, argv[7]);
+	soak.pid = (pid_t)strtol(argv[8], NULL, 10);
+	must(file_read(argv[9], 16 << 20, &soak.image.data.data, &soak.image.data.len), argv[9]);
+	prepare(&soak, strtoul(argv[5], NULL, 10), seconds, strtoul(argv[7], NULL, 10));
+	wrong = run(&soak, seconds);
 	printf("%zu answers or candidates are other than a scan of float32 allows\n", wrong);
 	set_memory_free(soak.rows, soak.room * soak.set.dim * sizeof(float));
 	set_memory_free(soak.lives, soak.room * sizeof(*soak.lives));
+	free(soak.image.data.data);
 	remote_deinit(&soak.remote);
 	return wrong ? 1 : 0;
 }

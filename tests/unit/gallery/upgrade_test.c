@@ -83,8 +83,7 @@ static void make_older(struct test_store *s, uint32_t version)
 	memcpy(&record, value.data, sizeof(record));
 	record.version = version;
 	record.sum = bytes_checksum((const uint8_t *)&record + 8, sizeof(record) - 8);
-	db_put(&txn, DB_META, store_key,
-	       (struct bytes){(const uint8_t *)&record, sizeof(record)});
+	db_put(&txn, DB_META, store_key, (struct bytes){(const uint8_t *)&record, sizeof(record)});
 	assert_int_equal(db_commit(&txn), 0);
 }
 

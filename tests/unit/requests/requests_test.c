@@ -89,7 +89,8 @@ static void remember(struct fixture *f, uint8_t n, int64_t now_ms, const char *r
 }
 
 /* What is recalled, as text; NULL where nothing is remembered. */
-static int recall(struct fixture *f, uint8_t n, uint8_t digest, int64_t now_ms, const char *expected)
+static int recall(struct fixture *f, uint8_t n, uint8_t digest, int64_t now_ms,
+		  const char *expected)
 {
 	struct requests_id id = id_of(n, digest);
 	struct bytes reply = {0};
@@ -117,9 +118,9 @@ static void erase(struct fixture *f, uint8_t n, const char *tag)
 	struct db_txn txn;
 
 	assert_int_equal(db_begin_write(f->db, &txn), 0);
-	assert_int_equal(requests_erase(&txn, owner.key,
-					(struct bytes){(const uint8_t *)tag, strlen(tag)}),
-			 0);
+	assert_int_equal(
+		requests_erase(&txn, owner.key, (struct bytes){(const uint8_t *)tag, strlen(tag)}),
+		0);
 	assert_int_equal(db_commit(&txn), 0);
 }
 
@@ -192,7 +193,8 @@ static void test_recalled_for_a_day(void **state)
 static void test_erased_with_an_owner(void **state)
 {
 	struct fixture *f = *state;
-	struct requests_owner both[] = {owner_of(1, "a"), owner_of(2, "b")}, other = owner_of(1, "c");
+	struct requests_owner both[] = {owner_of(1, "a"), owner_of(2, "b")},
+			      other = owner_of(1, "c");
 
 	remember(f, 1, 1000, "of both", both, 2);
 	remember(f, 2, 1000, "of the other", &other, 1);
