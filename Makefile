@@ -252,6 +252,7 @@ lint: layers check-format $(GEN)/descriptor_set.pb ## layer, format, length and 
 format: ## reformat the sources
 	@git ls-files '*.c' '*.h' '*.cpp' | xargs clang-format -i
 
+UNITS := $(wildcard systemd/*.service systemd/*.timer)
 install: all ## install under DESTDIR and PREFIX; configuration that is there stays
 	install -D -m 755 $B/biomatchd $(DESTDIR)$(PREFIX)/sbin/biomatchd
 	install -D -m 755 $B/biomatch $(DESTDIR)$(PREFIX)/bin/biomatch
@@ -263,10 +264,11 @@ install: all ## install under DESTDIR and PREFIX; configuration that is there st
 		install -D -m 644 config/$$f.yaml $(DESTDIR)/etc/biomatchd/$$f.yaml; done
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/biomatch/prometheus config/prometheus/biomatchd.rules.yml
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/biomatch/grafana config/grafana/biomatchd.json
-	install -D -m 644 systemd/biomatchd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/biomatchd.service
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/libexec systemd/biomatchd-backup
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system $(UNITS)
 	install -D -m 644 systemd/biomatchd.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/biomatchd.conf
 	install -D -m 644 systemd/biomatchd.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/biomatchd.conf
-	sed -i 's|/usr/local|$(PREFIX)|' $(DESTDIR)$(PREFIX)/lib/systemd/system/biomatchd.service
+	sed -i 's|/usr/local|$(PREFIX)|' $(UNITS:systemd/%=$(DESTDIR)$(PREFIX)/lib/systemd/system/%)
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions config/completion/biomatch
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/biomatchd.8
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 docs/man/biomatch.1

@@ -49,6 +49,41 @@ class BackupTest(Served):
     def backup(self, name):
         return self.good("--backup=" + self.path(name), "--key=" + self.path("backup.pub"))
 
+    def timer_runs(self, key="backup.pub"):
+        """What the timer's unit runs, with the installed paths in the place."""
+        with open(os.path.join(ROOT, "systemd/biomatchd-backup.service"), encoding="utf-8") as unit:
+            command = next(line for line in unit if line.startswith("ExecStart=")).strip().partition("=")[2]
+        for installed, here in (("/usr/local/libexec", os.path.dirname(self.path("libexec/x"))),
+                                ("/var/lib/biomatchd-backup", self.path("backups")),
+                                ("/etc/biomatchd/backup.pub", self.path(key)), (" 14", " 2")):
+            self.assertIn(installed, command)
+            command = command.replace(installed, here)
+        return run(*command.split(), "--config", self.path("biomatchd.yaml"))
+
+    def test_timer(self):
+        for name in ("libexec", "sbin", "backups"):
+            os.mkdir(self.path(name), 0o700)
+        shutil.copy(os.path.join(ROOT, "systemd/biomatchd-backup"), self.path("libexec"))
+        os.symlink(os.path.abspath(BUILD + "/biomatchd"), self.path("sbin/biomatchd"))
+        made = []
+        for n in range(3):
+            self.create("g%d" % n)
+            done = self.timer_runs()
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+            made += sorted(set(os.listdir(self.path("backups"))) - set(made))
+            self.assertEqual(sorted(os.listdir(self.path("backups"))), made[-2:])
+        # What fails, or was killed, leaves nothing of its own and takes nothing away.
+        with open(self.path("backups/unfinished"), "w", encoding="utf-8"):
+            pass
+        self.assertNotEqual(self.timer_runs("backup.key").returncode, 0)
+        self.assertNotEqual(self.timer_runs("missing").returncode, 0)
+        self.assertEqual(sorted(os.listdir(self.path("backups"))), made[-2:])
+        self.assertEqual(self.daemon.stop(), 0)
+        shutil.rmtree(self.path("store"))
+        os.mkdir(self.path("store"), 0o700)
+        self.good("--restore=" + self.path("backups/" + made[-1]), "--key=" + self.path("backup.key"))
+        self.assertIn("g2", self.galleries())
+
     def test_backup_beside_writes(self):
         """Every backup taken in the middle of writes is a store as it was at one moment."""
         ended, failed = threading.Event(), []
