@@ -120,15 +120,20 @@ class References(Contract):
         self.assertEqual((refer.outcome, refer.reason),
                          (enrolment.ENROL_OUTCOME_REFER, common.REASON_SEVERAL_FACES))
         self.assertEqual(self.lane.enrol("subject-a", crowd, "r1"), refer)
-        self.lane.enrol("subject-a", self.one, "r2")
+        created = self.lane.enrol("subject-a", self.one, "r2")
         duplicate = self.lane.enrol("subject-b", self.two, "r3", unique=True)
         self.assertEqual(duplicate.outcome, enrolment.ENROL_OUTCOME_DUPLICATE)
+        # The first answer stands although the second would be another now.
+        self.assertEqual(self.lane.enrol("subject-a", self.one, "r2"), created)
+        self.assertEqual(self.lane.enrol("subject-b", self.two, "r3", unique=True), duplicate)
+        self.assertEqual(self.rows(), (1, 1))
         self.lane.call(ENROLMENT + "DeleteSubject", enrolment.DeleteSubjectRequest(
             purpose="gate", request_id="d1", gallery="people", subject_id="subject-a"),
             enrolment.DeleteSubjectResponse)
-        # The first answer stands although the second would be another now.
-        self.assertEqual(self.lane.enrol("subject-b", self.two, "r3", unique=True), duplicate)
-        self.assertEqual(self.lane.enrol("subject-a", self.one, "r2").outcome, enrolment.ENROL_OUTCOME_CREATED)
+        # Both told of who is erased now; neither is told again, nor done.
+        for subject, face, request, unique in (("subject-b", self.two, "r3", True), ("subject-a", self.one, "r2", False)):
+            self.refused(grpc.StatusCode.FAILED_PRECONDITION, "ANSWER_ERASED", "", self.lane.enrol, subject, face, request, unique)
+        self.assertEqual(self.lane.enrol("subject-a", crowd, "r1"), refer)
         self.assertEqual(self.rows(), (0, 0))
 
     def test_request_ids_belong_to_their_endpoint(self):
