@@ -15,6 +15,7 @@ TOOL    := $(if $(findstring clang,$(CC)),-clang,)
 B       := build/$(MODE)$(TOOL)
 GEN     := build/gen
 PREFIX  ?= /usr/local
+LIBDIR  ?= $(PREFIX)/lib
 # V=1 shows the commands.
 Q       := $(if $(V),,@)
 DESTDIR ?=
@@ -70,12 +71,12 @@ GOOGLE   := google/protobuf/any.proto google/protobuf/timestamp.proto google/pro
 GEN_C    := $(patsubst %.proto,$(GEN)/%.pb-c.c,$(PROTOS) $(GOOGLE))
 GEN_OBJ  := $(patsubst $(GEN)/%.c,$B/obj/gen/%.o,$(GEN_C))
 
-.PHONY: all help analyse setup demo test test-crash test-memory test-reload test-search unit e2e lint layers format clean install check-format \
+.PHONY: all help analyse setup demo test test-crash test-memory test-reload test-search unit e2e lint layers format clean install install-dev deb test-deb check-format \
         bench bench-serve bench-writer bench-fleet soak accuracy sbom api released
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-all: $(addprefix $B/,$(PROGRAMS)) ## build the daemon, the command line and the face worker
+all: $(addprefix $B/,$(PROGRAMS)) $B/lib/libbiomatch.a ## build the daemon, the command line, the face worker and the client library
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
@@ -138,6 +139,14 @@ $B/layers/$1.so: $B/lib/lib$1.a $(foreach d,$(call linked,$1),$B/lib/lib$d.a)
 		-Wl,--end-group $(call liblibs,$1) -lc
 endef
 $(foreach m,$(MODULES),$(eval $(call module_rule,$m)))
+
+# The client library as integrators link it: in one archive, whose other symbols stay its own.
+CLIENT_API := biomatch_* biomatch__v1__* grpc_* google__* arena_* bm_error_*
+$B/lib/libbiomatch.a: $(foreach d,client $(call closure,client),$B/lib/lib$d.a)
+	$(Q)$(LD) -r -o $(@:.a=.o) --whole-archive $^
+	$(Q)objcopy --wildcard $(CLIENT_API:%=--keep-global-symbol='%') $(@:.a=.o)
+	@rm -f $@
+	$(Q)ar rcs $@ $(@:.a=.o)
 
 define program_rule
 $B/$1: $(call objects,$(DIR_$1)) $(foreach d,$(call linked,$(DIR_$1)),$B/lib/lib$d.a)
@@ -252,8 +261,19 @@ lint: layers check-format $(GEN)/descriptor_set.pb ## layer, format, length and 
 format: ## reformat the sources
 	@git ls-files '*.c' '*.h' '*.cpp' | xargs clang-format -i
 
+CLIENT_HEADERS := $(addprefix include/biomatch/,client.h arena.h error.h)
 UNITS := $(wildcard systemd/*.service systemd/*.timer)
-install: all ## install under DESTDIR and PREFIX; configuration that is there stays
+install-dev: $B/lib/libbiomatch.a ## install the client library with its headers and the protos
+	install -D -m 644 -t $(DESTDIR)$(LIBDIR) $<
+	install -D -m 644 -t $(DESTDIR)$(LIBDIR)/pkgconfig config/biomatch.pc
+	sed -i 's|^prefix=.*|prefix=$(PREFIX)|; s|^libdir=.*|libdir=$(LIBDIR)|; s|@VERSION@|$(VERSION)|' \
+		$(DESTDIR)$(LIBDIR)/pkgconfig/biomatch.pc
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/include/biomatch-1/biomatch $(CLIENT_HEADERS)
+	for f in $(GEN_C:$(GEN)/%.c=%.h); do \
+		install -D -m 644 $(GEN)/$$f $(DESTDIR)$(PREFIX)/include/biomatch-1/$$f; done
+	for f in $(PROTOS); do install -D -m 644 proto/$$f $(DESTDIR)$(PREFIX)/share/biomatch/proto/$$f; done
+
+install: all install-dev ## install under DESTDIR and PREFIX; configuration that is there stays
 	install -D -m 755 $B/biomatchd $(DESTDIR)$(PREFIX)/sbin/biomatchd
 	install -D -m 755 $B/biomatch $(DESTDIR)$(PREFIX)/bin/biomatch
 	install -D -m 755 $B/biomatch-calibrate $(DESTDIR)$(PREFIX)/libexec/biomatch-calibrate
@@ -261,7 +281,8 @@ install: all ## install under DESTDIR and PREFIX; configuration that is there st
 	for f in $(shell cd build && find packs -type f 2>/dev/null); do \
 		install -D -m 644 build/$$f $(DESTDIR)$(PREFIX)/share/biomatch/$$f; done
 	for f in biomatchd policy; do test -e $(DESTDIR)/etc/biomatchd/$$f.yaml || \
-		install -D -m 644 config/$$f.yaml $(DESTDIR)/etc/biomatchd/$$f.yaml; done
+		{ install -D -m 644 config/$$f.yaml $(DESTDIR)/etc/biomatchd/$$f.yaml && \
+		sed -i 's|/usr/local|$(PREFIX)|' $(DESTDIR)/etc/biomatchd/$$f.yaml; }; done
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/biomatch/prometheus config/prometheus/biomatchd.rules.yml
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/biomatch/grafana config/grafana/biomatchd.json
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/libexec systemd/biomatchd-backup
@@ -270,9 +291,15 @@ install: all ## install under DESTDIR and PREFIX; configuration that is there st
 	install -D -m 644 systemd/biomatchd.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/biomatchd.conf
 	sed -i 's|/usr/local|$(PREFIX)|' $(UNITS:systemd/%=$(DESTDIR)$(PREFIX)/lib/systemd/system/%)
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions config/completion/biomatch
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/biomatchd.8
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/biomatchd.8 docs/man/biomatch-fetch-models.8
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 docs/man/biomatch.1
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man5 docs/man/biomatchd.yaml.5
+
+deb: ## build the Debian packages of what is committed, and check them: build/deb/
+	scripts/deb build/deb
+
+test-deb: deb ## install them in a bare Debian 12 and run the demo there (root; needs debootstrap)
+	tests/fresh-root --with build/deb --with build/samples debian/tests/install debian/tests/installed
 
 sbom: all ## what the programs are made of, as SPDX 2.3: $B/biomatchd.spdx.json
 	scripts/sbom $B >$B/biomatchd.spdx.json

@@ -1,6 +1,7 @@
 #!/usr/bin/python3 -B
-"""The example in C against the real daemon, with the client library of this build."""
+"""The example in C against the real daemon, with the client library as it is installed."""
 import os
+import subprocess
 import unittest
 
 from examples import EXAMPLES, Language, made
@@ -13,10 +14,15 @@ SANITIZED = {"asan": ["-fsanitize=address,undefined"], "tsan": ["-fsanitize=thre
 class C(Language, Served):
     @classmethod
     def make(cls, folder):
-        archives = [os.path.join(BUILD, "lib/lib%s.a" % module) for module in ("client", "wire", "base")]
-        made("cc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-I", ROOT + "/include", "-isystem", ROOT + "/build/gen",
-             EXAMPLES + "/c/traveller.c", "-o", folder + "/traveller", *SANITIZED.get(os.path.basename(BUILD), ()), *archives,
-             "-lprotobuf-c", "-lnghttp2", "-lssl", "-lcrypto", "-lxxhash", "-lsystemd", "-pthread")
+        root = folder + "/root"
+        made("make", "-s", "-C", ROOT, "B=" + BUILD, "install-dev", "DESTDIR=" + root, "PREFIX=/usr")
+        flags = subprocess.run(["pkg-config", "--cflags", "--libs", "biomatch"], env=dict(
+            os.environ, PKG_CONFIG_PATH=root + "/usr/lib/pkgconfig", PKG_CONFIG_ALLOW_SYSTEM_CFLAGS="1",
+            PKG_CONFIG_ALLOW_SYSTEM_LIBS="1"), stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+        # Its own paths are those of the place that it is installed to.
+        flags = [flag[:2] + root + flag[2:] if "biomatch-1" in flag or flag == "-L/usr/lib" else flag for flag in flags]
+        made("cc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", EXAMPLES + "/c/traveller.c", "-o", folder + "/traveller",
+             *SANITIZED.get(os.path.basename(BUILD), ()), *flags)
         return [folder + "/traveller"]
 
 
