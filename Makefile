@@ -65,13 +65,13 @@ liblibs = $(LIBS_$1) $(foreach d,$(call linked,$1),$(LIBS_$d))
 sources = $(wildcard src/$1/*.c) $(wildcard src/$1/*.cpp)
 objects = $(patsubst src/%,$B/obj/%.o,$(call sources,$1))
 
-PROTOS   := $(shell cd proto && find . -name '*.proto' | sed 's|^\./||' | sort)
+PROTOS   := $(shell cd proto && find . -name '*.proto' | sed 's|^\./||' | LC_ALL=C sort)
 GOOGLE   := google/protobuf/any.proto google/protobuf/timestamp.proto google/protobuf/duration.proto \
             google/protobuf/descriptor.proto
 GEN_C    := $(patsubst %.proto,$(GEN)/%.pb-c.c,$(PROTOS) $(GOOGLE))
 GEN_OBJ  := $(patsubst $(GEN)/%.c,$B/obj/gen/%.o,$(GEN_C))
 
-.PHONY: all help analyse setup demo test test-crash test-memory test-reload test-search unit e2e lint layers format clean install install-dev deb test-deb check-format \
+.PHONY: all help analyse setup demo test test-crash test-memory test-reload test-search unit e2e lint layers format clean install install-dev deb test-deb reproducible check-format \
         bench bench-serve bench-writer bench-fleet soak accuracy sbom api released
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -104,7 +104,7 @@ $(GEN)/stamp: $(GEN_C) $(GEN)/descriptor_set.pb
 
 $B/obj/gen/%.o: $(GEN)/%.c | $(GEN)/stamp
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(CPPFLAGS) -std=gnu11 -g $(OPT_$(MODE)) -fPIC -w -c $< -o $@
+	$(Q)$(CC) $(CPPFLAGS) -std=gnu11 -g $(filter -ffile-prefix-map=%,$(CFLAGS)) $(OPT_$(MODE)) -fPIC -w -c $< -o $@
 
 $B/obj/%.c.o: src/%.c | $(GEN)/stamp
 	@mkdir -p $(@D)
@@ -297,6 +297,9 @@ install: all install-dev ## install under DESTDIR and PREFIX; configuration that
 
 deb: ## build the Debian packages of what is committed, and check them: build/deb/
 	scripts/deb build/deb
+
+reproducible: ## build the packages twice, under other circumstances, and compare
+	scripts/reproducible
 
 test-deb: deb ## install them in a bare Debian 12 and run the demo there (root; needs debootstrap)
 	tests/fresh-root --with build/deb --with build/samples debian/tests/install debian/tests/installed
