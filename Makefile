@@ -71,7 +71,7 @@ GOOGLE   := google/protobuf/any.proto google/protobuf/timestamp.proto google/pro
 GEN_C    := $(patsubst %.proto,$(GEN)/%.pb-c.c,$(PROTOS) $(GOOGLE))
 GEN_OBJ  := $(patsubst $(GEN)/%.c,$B/obj/gen/%.o,$(GEN_C))
 
-.PHONY: all help analyse setup demo test test-crash test-memory test-reload test-search unit e2e lint layers format clean install install-dev deb test-deb reproducible check-format \
+.PHONY: all help analyse setup demo test test-crash test-memory test-reload test-search unit e2e lint layers format clean install install-dev deb test-deb test-operate reproducible check-format \
         bench bench-serve bench-writer bench-fleet soak accuracy sbom api released
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -303,6 +303,10 @@ reproducible: ## build the packages twice, under other circumstances, and compar
 
 test-deb: deb ## install them in a bare Debian 12 and run the demo there (root; needs debootstrap)
 	tests/fresh-root --with build/deb --with build/samples debian/tests/install debian/tests/installed
+
+test-operate: deb ## follow docs/operate.md in a bare Debian 12 and compare what is printed (root; needs debootstrap)
+	tests/fresh-root --with build/deb --with build/samples \
+		"apt-get install -y -q --no-install-recommends curl jq openssl procps prometheus python3" tests/operate
 
 sbom: all ## what the programs are made of, as SPDX 2.3: $B/biomatchd.spdx.json
 	scripts/sbom $B >$B/biomatchd.spdx.json
