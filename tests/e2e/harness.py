@@ -23,6 +23,13 @@ def run(*command, **options):
                           timeout=WAIT, **options)
 
 
+def help_of(program, *command):
+    # The C library's argp leaks a byte for every program that has no options of its own.
+    done = run(os.path.join(BUILD, program), *command, "--help", env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"})
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def wait_for(condition, what):
     """Waits until condition() is true, and gives what it gave."""
     end = time.monotonic() + WAIT

@@ -4,7 +4,7 @@ import os
 import re
 import unittest
 
-from harness import BUILD, ROOT, run
+from harness import ROOT, help_of
 
 # Every program has them.
 COMMON = {"usage", "version"}
@@ -15,12 +15,6 @@ def manual(name):
         return file.read()
 
 
-def told(*command):
-    done = run(*command, "--help")
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def options(text):
     return set(re.findall(r"^ +(?:-., )?--([a-z0-9-]+)", text, re.M))
 
@@ -28,11 +22,11 @@ def options(text):
 class ManualTest(unittest.TestCase):
     def test_commands(self):
         page = manual("biomatch.1")
-        commands = set(re.findall(r"^  ([a-z-]+(?: [a-z-]+)?)  +\S", told(BUILD + "/biomatch"), re.M))
+        commands = set(re.findall(r"^  ([a-z-]+(?: [a-z-]+)?)  +\S", help_of("biomatch"), re.M))
         self.assertEqual(set(re.findall(r"^\.It Cm ([a-z-]+(?: [a-z][a-z-]*)?)", page, re.M)), commands)
         # What a command takes, by the number of names: "subject show GALLERY SUBJECT".
         for command in sorted(commands):
-            for line in re.findall(r"(?:Usage:|or:) +biomatch %s \[OPTION\.\.\.\](.*)" % command, told(BUILD + "/biomatch", *command.split())):
+            for line in re.findall(r"(?:Usage:|or:) +biomatch %s \[OPTION\.\.\.\](.*)" % command, help_of("biomatch", *command.split())):
                 wanted = [name.lower() for name in re.findall(r"[A-Z_]+", line)]
                 described = [re.findall(r"[a-z_]+", " ".join(part.replace("Ar", "").replace("Op", "").replace("Ns", "").split()))
                              for part in re.findall(r"^\.It Cm %s(?: --[a-z]+)?((?: Ar| Op|$).*)" % command, page, re.M)]
@@ -42,15 +36,15 @@ class ManualTest(unittest.TestCase):
         page = manual("biomatch.1")
         described = set(re.findall(r"Fl -([a-z0-9-]+)", page))
         offered = set()
-        for command in re.findall(r"^  ([a-z-]+(?: [a-z-]+)?)  +\S", told(BUILD + "/biomatch"), re.M):
-            offered |= options(told(BUILD + "/biomatch", *command.split()))
+        for command in re.findall(r"^  ([a-z-]+(?: [a-z-]+)?)  +\S", help_of("biomatch"), re.M):
+            offered |= options(help_of("biomatch", *command.split()))
         self.assertEqual(offered - described - COMMON, set())
         self.assertEqual(described - offered - COMMON, set())
 
     def test_daemon(self):
         page = manual("biomatchd.8").replace("\\-", "-")
         described = set(re.findall(r"--([a-z0-9-]+)", page[page.index(".SH OPTIONS"):page.index(".SH SIGNALS")]))
-        self.assertEqual(described - COMMON - {"help"}, options(told(BUILD + "/biomatchd")) - COMMON - {"help"})
+        self.assertEqual(described - COMMON - {"help"}, options(help_of("biomatchd")) - COMMON - {"help"})
 
 
 if __name__ == "__main__":

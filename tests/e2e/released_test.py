@@ -12,7 +12,7 @@ import unittest
 
 import grpc
 
-from harness import BUILD, PACK, ROOT, run
+from harness import BUILD, PACK, ROOT, help_of, run
 from served import Served, picture
 
 RELEASED = os.path.join(ROOT, "tests/released")
@@ -30,18 +30,13 @@ def metrics(text):
             for name, kind in re.findall(r"^# TYPE (\w+) (\w+)$", text, re.M) if name in labels}
 
 
-def help_of(*command):
-    # The C library's argp leaks what it prints.
-    return run(BUILD + "/biomatch", *command, "--help", env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}).stdout
-
-
 def commands():
     """A line for each command of `biomatch` and for each of its options."""
     found = set()
-    for name in re.findall(r"^  ([a-z]+(?: [a-z][a-z-]*)?)  ", help_of(), re.M):
+    for name in re.findall(r"^  ([a-z]+(?: [a-z][a-z-]*)?)  ", help_of("biomatch"), re.M):
         found.add("command " + name)
         found |= {"option %s %s" % (name, option)
-                  for option in re.findall(r"^ +(?:-\w, )?(--[a-z-]+)", help_of(*name.split()), re.M)}
+                  for option in re.findall(r"^ +(?:-\w, )?(--[a-z-]+)", help_of("biomatch", *name.split()), re.M)}
     return found
 
 
