@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <dlfcn.h>
 
 #include "../../src/net/conn.h"
 #include "../unit/net/certs.h"
@@ -19,6 +20,7 @@ enum which { CERTIFICATE, PRIVATE_KEY, CLIENT_CA, CRL, AUDIT_KEY, PEER, WHICH };
 static struct fuzz_file honest[CRL], hostile;
 static struct test_ca ca;
 static X509 *shown;
+static SSL_CTX *server;
 
 /* The peer's certificate is what the input says. */
 X509 *SSL_get1_peer_certificate(const SSL *ssl)
@@ -27,6 +29,32 @@ X509 *SSL_get1_peer_certificate(const SSL *ssl)
 	if (shown)
 		X509_up_ref(shown);
 	return shown;
+}
+
+/*
+ * To make a server's context, and to read an honest key, takes many times as long as
+ * a hostile file. So there is one context, with an empty store each time, and one key.
+ */
+SSL_CTX *SSL_CTX_new(const SSL_METHOD *method)
+{
+	static SSL_CTX *(*make)(const SSL_METHOD *);
+
+	if (!make)
+		make = (SSL_CTX * (*)(const SSL_METHOD *)) dlsym(RTLD_NEXT, "SSL_CTX_new");
+	if (!server || method != TLS_server_method())
+		return make(method);
+	SSL_CTX_set_cert_store(server, X509_STORE_new());
+	SSL_CTX_up_ref(server);
+	return server;
+}
+
+int SSL_CTX_use_PrivateKey_file(SSL_CTX *tls, const char *file, int type)
+{
+	static int (*use)(SSL_CTX *, const char *, int);
+
+	if (!use)
+		use = (int (*)(SSL_CTX *, const char *, int))dlsym(RTLD_NEXT, __func__);
+	return file == hostile.path ? use(tls, file, type) : SSL_CTX_use_PrivateKey(tls, ca.key);
 }
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
@@ -40,7 +68,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	fuzz_file_open(&hostile);
 	certs_write(honest[CERTIFICATE].path, ca.certificate);
 	certs_write(honest[CLIENT_CA].path, ca.certificate);
-	certs_write_key(honest[PRIVATE_KEY].path, ca.key);
+	server = SSL_CTX_new(TLS_server_method());
+	REQUIRE(server);
 	return 0;
 }
 
