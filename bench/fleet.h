@@ -12,7 +12,7 @@
 #include "remote.h"
 
 #define FLEET_PEOPLE     64 /* templates that probes are taken from, the first of each gallery */
-#define FLEET_MAX_PHASES 8
+#define FLEET_MAX_PHASES 9
 
 enum kind { CHECK, VERIFY, COMPARE, IDENTIFY, ENROL, VERIFY_IMAGE, SEARCH, KINDS };
 
@@ -28,11 +28,11 @@ struct class
 };
 
 enum way {
-	PACED,   /* a transaction at each pace */
-	AT_ONCE, /* one after the other */
-	STORM,   /* one health check each, over a new connection */
-	RESTART, /* the daemon is restarted; a health check each, until one is answered */
-	PICTURES /* some verify a photograph one after the other */
+	PACED,    /* a transaction at each pace */
+	STORM,    /* one health check each, over a new connection */
+	RESTART,  /* the daemon is restarted; a health check each, until one is answered */
+	PICTURES, /* some verify a photograph one after the other */
+	CROWD     /* all verify a photograph at moments of their own */
 };
 
 /* What is wrong with the line of one site. */
@@ -44,6 +44,7 @@ struct phase {
 	enum way way;
 	double seconds;
 	double verifications; /* a second, of all; 0 for each at its class's own pace */
+	double load;          /* CROWD: photographs a second in all, of those that PICTURES did */
 	bool search;          /* the large gallery is searched without a pause */
 	enum trouble trouble;
 	int64_t from_ns;

@@ -4,12 +4,15 @@
  *
  * Order is strict: an item waits while a class before its own has items, and
  * first come is first served within a class. Each class has a capacity of its
- * own, so that bulk work can never turn a lane away. What bounds the wait of a
- * lower class is its items' deadlines.
+ * own, so that bulk work can never turn a lane away. Where a person waits, an
+ * item that would wait too long, by what those before it take, is turned away at
+ * once, and one that others overtook until it had waited so long: under overload
+ * those that are served are served about as fast as ever.
+ * Bulk work waits as long as its capacity and its deadlines let it.
  *
  * Thread: submit and stat from any; run, drop and ready on the pool's threads;
  * take and share only from inside run.
- * Errors: BM_EBUSY when the item's class is full, BM_EDRAIN once closing.
+ * Errors: BM_EBUSY when the item's class is full or its wait too long, BM_EDRAIN once closing.
  * Owns: an item belongs to the pool from submit until run or drop is called.
  */
 #ifndef BIOMATCH_BATCH_H
@@ -40,6 +43,9 @@ struct batch_pool_options {
 	const char *name; /* thread names; at most 12 bytes */
 	unsigned threads;
 	size_t capacity; /* items waiting, of each priority */
+	/* The longest that items but for bulk work may be expected to wait; one for each thread may
+	 * always. */
+	uint32_t wait_ms;
 	/* A thread that is longer at an item, or at getting ready, is late; see batch_stat. */
 	uint32_t item_ms, ready_ms;
 	void *ctx;
@@ -53,7 +59,7 @@ struct batch_pool_options {
 	 */
 	int (*ready)(void *ctx, void *state);
 	void (*run)(void *ctx, void *state, struct batch_item *item);
-	/* An item that will not run: BM_EDEADLINE, BM_ECANCELLED or BM_EDRAIN. */
+	/* An item that will not run: BM_EDEADLINE, BM_ECANCELLED, BM_EBUSY or BM_EDRAIN. */
 	void (*drop)(void *ctx, struct batch_item *item, int error);
 	/* True when nobody waits for the item any more; may be NULL. Must not call the pool. */
 	bool (*cancelled)(void *ctx, const struct batch_item *item);

@@ -28,7 +28,7 @@ struct conf {
 		unsigned threads;
 		unsigned max_connections, max_streams;
 		uint64_t max_message, max_connection_bytes, max_total_bytes; /* bytes */
-		uint32_t handshake, idle, request, stall, drain;             /* ms */
+		uint32_t handshake, idle, request, stall, drain, wait;       /* ms */
 		unsigned queue;
 		bool reflection;
 	} server;

@@ -53,7 +53,8 @@ struct service_options {
 	struct metrics *metrics;
 	struct faceworker_options worker;
 	unsigned face_threads, read_threads, scan_threads;
-	size_t queue;           /* calls waiting in each pool */
+	size_t queue;     /* calls waiting in each pool */
+	uint32_t wait_ms; /* the longest that one with a person may be expected to wait there */
 	uint32_t checkpoint_ms; /* from one signed entry of the audit log to the next */
 	bool reflection;
 	const char *version;

@@ -27,6 +27,7 @@ struct batch_thread {
 	int64_t pause_ns; /* 0 while ready */
 	struct pulse pulse;
 	int64_t limit_ns; /* for the item under way */
+	size_t taken;     /* items that it serves beside its own; under the lock */
 };
 
 /* Work that one thread lets the idle ones join; on that thread's stack. */
@@ -48,7 +49,9 @@ struct batch_pool {
 	struct shared *shared;
 	struct queue queues[BATCH_PRIORITIES];
 	unsigned starting, running, busy, unready;
-	int start_error; /* the first */
+	int64_t cost_ns;   /* of a thread for one item, of late */
+	int64_t joined_ns; /* that threads gave to others' items since the last one ended */
+	int start_error;   /* the first */
 	bool closing;
 	unsigned n_threads; /* created */
 	struct batch_thread threads[];
@@ -79,12 +82,31 @@ static struct batch_item *queue_take(struct queue *q, struct batch_item **link)
 	return item;
 }
 
-/* Under the lock: the next item, NULL when none waits. */
-static struct batch_item *take_next(struct batch_pool *pool)
+/* Under the lock: the first that was overtaken for so long that somebody has waited enough. */
+static struct queue *overtaken(struct batch_pool *pool, int by)
+{
+	int64_t latest = clock_monotonic_ns() - pool->options.wait_ms * CLOCK_NS_PER_MS;
+
+	for (int i = by + 1; i < BATCH_BULK; i++) {
+		if (pool->queues[i].head && pool->queues[i].head->queued_ns < latest)
+			return &pool->queues[i];
+	}
+	return NULL;
+}
+
+/* Under the lock: the next item, NULL when none waits, and BM_EBUSY where it is to be turned away.
+ */
+static struct batch_item *take_next(struct batch_pool *pool, int *error)
 {
 	for (int i = 0; i < BATCH_PRIORITIES; i++) {
-		if (pool->queues[i].head)
-			return queue_take(&pool->queues[i], &pool->queues[i].head);
+		struct queue *q = &pool->queues[i], *enough;
+
+		if (!q->head)
+			continue;
+		enough = overtaken(pool, i);
+		*error = enough ? BM_EBUSY : 0;
+		q = enough ? enough : q;
+		return queue_take(q, &q->head);
 	}
 	return NULL;
 }
@@ -109,24 +131,59 @@ static int given_up(const struct batch_pool *pool, const struct batch_item *item
 	return 0;
 }
 
+/* Under the lock: whether somebody stands there for whom the wait would be too long. */
+static bool waits_too_long(const struct batch_pool *pool, enum batch_priority priority)
+{
+	unsigned ready = pool->running - pool->unready;
+	size_t ahead = 0;
+
+	if (priority == BATCH_BULK || !ready)
+		return false;
+	for (int i = 0; i <= (int)priority; i++)
+		ahead += pool->queues[i].n;
+	return ahead >= ready &&
+	       (int64_t)ahead * pool->cost_ns / ready > pool->options.wait_ms * CLOCK_NS_PER_MS;
+}
+
+/* Under the lock: an item that took so long, with those taken along, is over. An eighth of what is
+ * known gives way to it. */
+static void learn_cost(struct batch_pool *pool, const struct batch_thread *thread, int64_t ns)
+{
+	int64_t each = (ns + pool->joined_ns) / (int64_t)(1 + thread->taken);
+
+	pool->joined_ns = 0;
+	pool->cost_ns += (each - pool->cost_ns) / 8;
+}
+
 /* When a thread that runs the item ought to be back at the latest. */
 static int64_t due(const struct batch_thread *thread, const struct batch_item *item)
 {
 	return item->deadline_ns < thread->limit_ns ? item->deadline_ns : thread->limit_ns;
 }
 
-static void run_or_drop(struct batch_thread *thread, struct batch_item *item)
+/* Under the lock, let go of meanwhile. */
+static void run_or_drop(struct batch_thread *thread, struct batch_item *item, int error)
 {
-	const struct batch_pool_options *options = &thread->pool->options;
-	int error = given_up(thread->pool, item);
+	struct batch_pool *pool = thread->pool;
+	const struct batch_pool_options *options = &pool->options;
+	int64_t began = clock_monotonic_ns();
 
 	item->thread = thread;
+	thread->taken = 0;
+	pool->busy++;
+	pthread_mutex_unlock(&pool->lock);
+	if (!error)
+		error = given_up(pool, item);
 	thread->limit_ns = clock_monotonic_ns() + options->item_ms * CLOCK_NS_PER_MS;
 	pulse_expect(&thread->pulse, error ? clock_monotonic_ns() : due(thread, item));
 	if (error)
 		options->drop(options->ctx, item, error);
 	else
 		options->run(options->ctx, thread->state, item);
+	pthread_mutex_lock(&pool->lock);
+	pool->busy--;
+	if (!error)
+		learn_cost(pool, thread, clock_monotonic_ns() - began);
 }
 
 static void drop_all(struct batch_pool *pool, struct queue *items, int error)
@@ -217,15 +274,16 @@ static bool make_ready(struct batch_thread *thread)
 static void join(struct batch_thread *thread, struct shared *shared)
 {
 	struct batch_pool *pool = thread->pool;
+	int64_t began = clock_monotonic_ns();
 
-	pulse_expect(&thread->pulse,
-		     clock_monotonic_ns() + pool->options.item_ms * CLOCK_NS_PER_MS);
+	pulse_expect(&thread->pulse, began + pool->options.item_ms * CLOCK_NS_PER_MS);
 	shared->joined++;
 	pool->busy++;
 	pthread_mutex_unlock(&pool->lock);
 	shared->work(shared->arg);
 	pthread_mutex_lock(&pool->lock);
 	pool->busy--;
+	pool->joined_ns += clock_monotonic_ns() - began;
 	/* What is over is over for all: nobody need join any more. */
 	shared->open = false;
 	if (!--shared->joined)
@@ -260,13 +318,14 @@ static void work(struct batch_thread *thread)
 	for (;;) {
 		struct batch_item *item;
 		struct shared *shared;
+		int error;
 
 		if (!make_ready(thread)) {
 			if (pool->closing)
 				return;
 			continue;
 		}
-		item = take_next(pool);
+		item = take_next(pool, &error);
 		shared = item ? NULL : next_shared(pool);
 		if (shared) {
 			join(thread, shared);
@@ -278,11 +337,7 @@ static void work(struct batch_thread *thread)
 			wait_for_work(thread);
 			continue;
 		}
-		pool->busy++;
-		pthread_mutex_unlock(&pool->lock);
-		run_or_drop(thread, item);
-		pthread_mutex_lock(&pool->lock);
-		pool->busy--;
+		run_or_drop(thread, item, error);
 	}
 }
 
@@ -418,7 +473,7 @@ int batch_pool_submit(struct batch_pool *pool, struct batch_item *item)
 	pthread_mutex_lock(&pool->lock);
 	if (pool->closing) {
 		error = BM_EDRAIN;
-	} else if (q->n >= pool->options.capacity) {
+	} else if (q->n >= pool->options.capacity || waits_too_long(pool, item->priority)) {
 		error = BM_EBUSY;
 	} else {
 		queue_push(q, item);
@@ -445,6 +500,7 @@ size_t batch_pool_take(struct batch_pool *pool, const struct batch_item *leader,
 			link = &(*link)->next;
 		}
 	}
+	leader->thread->taken += n;
 	pthread_mutex_unlock(&pool->lock);
 	return n;
 }

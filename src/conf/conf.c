@@ -61,6 +61,7 @@ static const struct option options[] = {
 	OPTION(server, stall, DURATION, "30s", "100ms", "10m"),
 	OPTION(server, drain, DURATION, "20s", "0s", "10m"),
 	OPTION(server, queue, COUNT, "256", "1", "65536"),
+	OPTION(server, wait, DURATION, "250ms", "10ms", "10m"),
 	OPTION(server, reflection, BOOL, "true", NULL, NULL),
 	OPTION(ops, listen, LISTEN, "127.0.0.1:8444", NULL, NULL),
 	OPTION(store, path, DIR_WRITE, "/var/lib/biomatchd", NULL, NULL),

@@ -280,6 +280,7 @@ static int open_service(struct daemon *d, char message[DAEMON_MESSAGE_LEN])
 		.read_threads = conf->match.readers,
 		.scan_threads = conf->match.scanners,
 		.queue = conf->server.queue,
+		.wait_ms = conf->server.wait,
 		.checkpoint_ms = conf->audit.checkpoint,
 		.reflection = conf->server.reflection,
 		.version = BIOMATCH_VERSION,

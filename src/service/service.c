@@ -100,6 +100,7 @@ static int open_pools(struct service *service)
 	const struct service_options *options = &service->options;
 	struct batch_pool_options pool = {
 		.capacity = options->queue,
+		.wait_ms = options->wait_ms,
 		.item_ms = ITEM_MS,
 		.ctx = service,
 		.drop = drop,

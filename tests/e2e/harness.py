@@ -125,7 +125,7 @@ class Place(unittest.TestCase):
         self.write("biomatchd.yaml", self.configuration())
 
     def configuration(self, more=""):
-        return ("server:\n  listen: 127.0.0.1:0\n  drain: 5s\nops:\n  listen: 127.0.0.1:0\nstore:\n  path: store\n  map_size: 64MiB\n"
+        return ("server:\n  listen: 127.0.0.1:0\n  drain: 5s\n  wait: 1m\nops:\n  listen: 127.0.0.1:0\nstore:\n  path: store\n  map_size: 64MiB\n"
                 "face:\n  pack: %s\n  program: %s/biomatch-face\n  workers: 1\n%s" % (PACK, BUILD, more))
 
     def start(self, **options):

@@ -22,6 +22,7 @@ struct job {
 	struct batch_item item; /* first */
 	int id;
 	bool blocks; /* holds its thread until bench.open_gate */
+	int64_t takes_ns;
 	atomic_bool cancelled;
 	int error; /* 1 not yet, 0 run, BM_E* dropped */
 };
@@ -98,7 +99,10 @@ static void on_run(void *ctx, void *state, struct batch_item *item)
 {
 	struct bench *b = ctx;
 	struct job *job = (struct job *)item;
+	int64_t until = clock_monotonic_ns() + job->takes_ns;
 
+	while (clock_monotonic_ns() < until)
+		;
 	pthread_mutex_lock(&b->lock);
 	if (job->blocks) {
 		b->blocked++;
@@ -141,6 +145,7 @@ static struct batch_pool_options options_of(struct bench *b, unsigned threads, s
 		.threads = threads,
 		.capacity = capacity,
 		.item_ms = 60000,
+		.wait_ms = 600000,
 		.ctx = b,
 		.run = on_run,
 		.drop = on_drop,
@@ -249,6 +254,73 @@ static void test_full_class_refuses_that_class_alone(void **state)
 	assert_int_equal(b.runs, 4);
 	assert_int_equal(b.order[1], 9);
 	assert_int_equal(bulk[2].error, 1);
+}
+
+/* Items that take 4 ms at least, nobody to wait longer than 100 ms: 25 of them at most. */
+static void test_turns_away_who_would_wait_too_long(void **state)
+{
+	enum { PAST = 40, ASKING = 64 };
+	struct batch_pool_options options;
+	struct job past[PAST], plug = job_of(-1, BATCH_LANE), lanes[ASKING], bulk[ASKING];
+	int error = 0, n = 0;
+	struct bench b;
+
+	(void)state;
+	bench_init(&b);
+	options = options_of(&b, 1, ASKING);
+	options.wait_ms = 100;
+	assert_int_equal(batch_pool_open(&options, &b.pool), 0);
+	for (int i = 0; i < PAST; i++) {
+		past[i] = job_of(0, BATCH_LANE);
+		past[i].takes_ns = 4 * CLOCK_NS_PER_MS;
+		assert_int_equal(batch_pool_submit(b.pool, &past[i].item), 0);
+		wait_for_ends(&b, i + 1);
+	}
+	plug.blocks = true;
+	assert_int_equal(batch_pool_submit(b.pool, &plug.item), 0);
+	wait_until_blocked(&b, 1);
+	for (int i = 0; i < ASKING; i++) {
+		bulk[i] = job_of(1, BATCH_BULK);
+		assert_int_equal(batch_pool_submit(b.pool, &bulk[i].item), 0);
+	}
+	/* The bulk work is behind them. */
+	for (; n < ASKING && !error; n += !error) {
+		lanes[n] = job_of(2, BATCH_LANE);
+		error = batch_pool_submit(b.pool, &lanes[n].item);
+	}
+	assert_int_equal(error, BM_EBUSY);
+	assert_in_range(n, 1, 26);
+	open_gate(&b);
+	batch_pool_close(b.pool);
+	assert_int_equal(b.runs, PAST + 1 + ASKING + n);
+}
+
+static void test_turns_away_who_was_overtaken_too_long(void **state)
+{
+	struct job plug = job_of(-1, BATCH_LANE), kiosk = job_of(1, BATCH_KIOSK),
+		   bulk = job_of(2, BATCH_BULK), lane = job_of(3, BATCH_LANE);
+	struct batch_pool_options options;
+	int64_t until;
+	struct bench b;
+
+	(void)state;
+	bench_init(&b);
+	options = options_of(&b, 1, 8);
+	options.wait_ms = 1;
+	assert_int_equal(batch_pool_open(&options, &b.pool), 0);
+	plug.blocks = true;
+	assert_int_equal(batch_pool_submit(b.pool, &plug.item), 0);
+	wait_until_blocked(&b, 1);
+	assert_int_equal(batch_pool_submit(b.pool, &bulk.item), 0);
+	assert_int_equal(batch_pool_submit(b.pool, &kiosk.item), 0);
+	assert_int_equal(batch_pool_submit(b.pool, &lane.item), 0);
+	for (until = clock_monotonic_ns() + 2 * CLOCK_NS_PER_MS; clock_monotonic_ns() < until;)
+		;
+	open_gate(&b);
+	batch_pool_close(b.pool);
+	assert_int_equal(kiosk.error, BM_EBUSY);
+	assert_int_equal(lane.error, 0);
+	assert_int_equal(bulk.error, 0);
 }
 
 static void test_late_and_cancelled_never_run(void **state)
@@ -598,6 +670,8 @@ int main(void)
 		cmocka_unit_test(test_tells_a_thread_that_is_too_long_at_an_item),
 		cmocka_unit_test(test_runs_by_priority_then_age),
 		cmocka_unit_test(test_full_class_refuses_that_class_alone),
+		cmocka_unit_test(test_turns_away_who_would_wait_too_long),
+		cmocka_unit_test(test_turns_away_who_was_overtaken_too_long),
 		cmocka_unit_test(test_late_and_cancelled_never_run),
 		cmocka_unit_test(test_each_thread_has_its_own_state_and_name),
 		cmocka_unit_test(test_failed_start_fails_open),
