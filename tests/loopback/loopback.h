@@ -171,6 +171,7 @@ static void loopback_service_open(struct loopback *l, size_t queue)
 		.read_threads = 1,
 		.scan_threads = 1,
 		.queue = queue,
+		.wait_ms = 600000,
 		.checkpoint_ms = 600000,
 		.reflection = true,
 		.version = BIOMATCH_VERSION,
