@@ -40,8 +40,9 @@ class DaemonTest(Place):
     def test_check_config(self):
         self.assertEqual(self.check(), (0, ""))
         self.assertEqual(os.listdir(self.path("store")), [])
-        self.write("biomatchd.yaml", self.configuration("log:\n  colour: red\n"))
-        self.refused("biomatchd.yaml:14: ", "colour")
+        text = self.configuration("log:\n  colour: red\n")
+        self.write("biomatchd.yaml", text)
+        self.refused("biomatchd.yaml:%d: " % text.count("\n"), "colour")
         self.write("biomatchd.yaml", self.configuration("match:\n  kernel: abacus\n"))
         self.refused("match.kernel", "abacus")
         self.write("biomatchd.yaml", self.configuration())
