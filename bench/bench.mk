@@ -64,7 +64,10 @@ $B/bench/$1: $(patsubst %,$B/obj/bench/%.c.o,$1 remote set $(OBJ_$1)) \
 		$(call liblibs,gallery) $(call liblibs,client) $(LIBS_bench_$1)
 endef
 LIBS_bench_fleet := -lcairo
-$(foreach p,serve soak fleet,$(eval $(call remote_rule,$p)))
+$(foreach p,serve soak fleet honest,$(eval $(call remote_rule,$p)))
+
+bench-attack: all $B/bench/honest ## honest endpoints beside a hostile one, for each kind of attack; BENCH_ARGS="SECONDS KIND..."
+	TMPDIR=/dev/shm bench/attack $B $(BENCH_ARGS)
 
 bench-serve: all $B/bench/serve ## measure searches through the daemon; BENCH_ARGS="N SCANNERS SECONDS"
 	TMPDIR=/dev/shm bench/serve $B ask $(BENCH_ARGS)

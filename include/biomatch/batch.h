@@ -48,6 +48,7 @@ struct batch_pool_options {
 	uint32_t wait_ms;
 	/* A thread that is longer at an item, or at getting ready, is late; see batch_stat. */
 	uint32_t item_ms, ready_ms;
+	bool prompt; /* items are short; see priority.h */
 	void *ctx;
 	/* Makes and ends one thread's own state; may be NULL. */
 	int (*start)(void *ctx, unsigned index, void **state);

@@ -18,6 +18,8 @@
 
 /* Nanoseconds of CLOCK_MONOTONIC. */
 int64_t clock_monotonic_ns(void);
+/* What the calling thread has had of processors. */
+int64_t clock_thread_ns(void);
 /* Milliseconds since 1970-01-01 UTC. */
 int64_t clock_wall_ms(void);
 /* Shifts clock_wall_ms by this many milliseconds, for tests of expiry. */

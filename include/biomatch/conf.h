@@ -27,6 +27,7 @@ struct conf {
 		char *crl; /* NULL for none */
 		unsigned threads;
 		unsigned max_connections, max_streams;
+		unsigned connection_share;                                   /* per cent */
 		uint64_t max_message, max_connection_bytes, max_total_bytes; /* bytes */
 		uint32_t handshake, idle, request, stall, drain, wait;       /* ms */
 		unsigned queue;

@@ -3,7 +3,8 @@
  * HTTP/2, gRPC framing, deadlines, cancellation, flow control and drain. It
  * moves messages as bytes and knows nothing of what they say.
  *
- * Each loop thread owns an event_base and its connections for life.
+ * Each loop thread owns an event_base and its connections from the handshake, which one
+ * thread does for all of them, to the end.
  *
  * Thread: handler callbacks run on the loop thread of the call's connection and
  * must not block. net_call_send and net_call_finish may be called from any
@@ -89,6 +90,7 @@ struct net_options {
 	size_t max_message;          /* bytes of one request message */
 	size_t max_connection_bytes; /* queued and partial, per connection; >= max_message */
 	size_t max_total_bytes;      /* the same, over all connections */
+	unsigned connection_share;   /* per cent of a loop's time for one connection, 1 to 100 */
 	uint32_t handshake_ms;       /* absolute limit from accept to TLS done */
 	uint32_t idle_ms;            /* a connection without calls is closed after it */
 	uint32_t request_ms;         /* absolute limit for a message, the first from the headers */
@@ -137,6 +139,7 @@ struct net_stat {
 	unsigned connections, handshaking;
 	uint64_t accepted, handshakes, handshake_failures, calls, bytes_held;
 	uint64_t revoked; /* connections closed because their certificate was no longer good */
+	uint64_t rests;   /* times that a connection had had more than its share and had to wait */
 	unsigned calls_open;
 	/* Ends of validity, wall clock: the certificate's and, of the client CAs, the first. */
 	int64_t certificate_ends_ms, client_ca_ends_ms;

@@ -7,6 +7,7 @@
 
 #include "biomatch/clock.h"
 #include "biomatch/log.h"
+#include "biomatch/priority.h"
 #include "biomatch/pulse.h"
 
 /* Between tries of a thread that is not ready: doubled each time, from the first to the last. */
@@ -368,6 +369,8 @@ static void *thread_main(void *arg)
 
 	snprintf(name, sizeof(name), "%.12s-%u", options->name, thread->index % 100);
 	pthread_setname_np(pthread_self(), name);
+	if (options->prompt)
+		priority_prompt();
 	if (options->start)
 		error = options->start(options->ctx, thread->index, &thread->state);
 	pthread_mutex_lock(&pool->lock);

@@ -55,6 +55,7 @@ static const struct option options[] = {
 	OPTION(server, max_message, SIZE, "21MiB", "64KiB", "64MiB"),
 	OPTION(server, max_connection_bytes, SIZE, "64MiB", "64KiB", "1GiB"),
 	OPTION(server, max_total_bytes, SIZE, "1GiB", "64KiB", "64GiB"),
+	OPTION(server, connection_share, COUNT, "5", "1", "100"),
 	OPTION(server, handshake, DURATION, "5s", "100ms", "1m"),
 	OPTION(server, idle, DURATION, "10m", "1s", "7d"),
 	OPTION(server, request, DURATION, "30s", "100ms", "10m"),

@@ -310,6 +310,7 @@ static struct net_options net_options_of(const struct conf *conf, const char *li
 		.max_message = conf->server.max_message,
 		.max_connection_bytes = conf->server.max_connection_bytes,
 		.max_total_bytes = conf->server.max_total_bytes,
+		.connection_share = conf->server.connection_share,
 		.handshake_ms = conf->server.handshake,
 		.idle_ms = conf->server.idle,
 		.request_ms = conf->server.request,

@@ -245,6 +245,9 @@ static void write_net(const struct ops *ops, FILE *out)
 	write_value(out, "biomatch_connections_revoked_total", "counter",
 		    "Connections closed because their certificate was no longer good.",
 		    (double)net.revoked);
+	write_value(out, "biomatch_connection_rests_total", "counter",
+		    "Times that a connection had used up its share of a thread and had to wait.",
+		    (double)net.rests);
 	if (net.crl_ends_ms)
 		write_value(out, "biomatch_crl_next_update_seconds", "gauge",
 			    "When the first revocation list ought to be replaced, Unix time.",

@@ -16,6 +16,7 @@
 #include "biomatch/faceworker.h"
 #include "biomatch/log.h"
 #include "biomatch/parse.h"
+#include "biomatch/priority.h"
 #include "biomatch/score.h"
 #include "sandbox.h"
 
@@ -96,6 +97,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "biomatch-face is started by biomatchd\n");
 		return 64;
 	}
+	priority_behind();
 	error = score_init(NULL);
 	if (!error)
 		error = open_engine(argv[1], &engine);

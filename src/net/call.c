@@ -338,7 +338,7 @@ static void open_handler(struct net_call *call)
 		call_refuse(call, bm_error_grpc(error), bm_error_text(error));
 		return;
 	}
-	net_meter_give(&call->conn->meter, METER_PER_CALL);
+	net_meter_give_call(&call->conn->meter);
 	atomic_fetch_add(&server->calls, 1);
 	atomic_fetch_add(&server->calls_open, 1);
 }

@@ -1,24 +1,22 @@
-#include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
+#include <errno.h>
 #include <openssl/err.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "biomatch/bytes.h"
 #include "biomatch/log.h"
 #include "conn.h"
 
-/* Read from one connection before others get their turn. */
-#define READ_AT_ONCE (256 * 1024)
-#define ADDRESS_LEN  64
+/* Handed to HTTP/2 at once: what few bytes ask for, compressed headers say, can take long. */
+#define PIECE (2 * 1024)
 /* Lines about misbehaving peers that a loop writes at most. */
 #define LOG_PER_SECOND 10
-/* A peer whose machine is gone is noticed after this, with no call under way too. */
-#define PEER_GONE_MS (60 * 1000)
 /* Between the two GOAWAYs of a shutdown, for calls under way to the server (RFC 9113, 6.8). */
 #define GOAWAY_PAUSE_NS (200 * CLOCK_NS_PER_MS)
+/* Bytes that nobody reads are taken from a socket this many at once. */
+#define DISCARDED_AT_ONCE (1 << 20)
 /* For the client to take what was sent last. */
 #define LINGER_NS CLOCK_NS_PER_SEC
 
@@ -96,6 +94,36 @@ void conn_refuse(struct net_server *server, int fd)
 	close_socket(server, fd);
 }
 
+void conn_link(struct conn *conn, struct loop *loop)
+{
+	conn->loop = loop;
+	conn->prev = NULL;
+	conn->next = loop->conns;
+	if (conn->next)
+		conn->next->prev = conn;
+	loop->conns = conn;
+}
+
+static void forget_event(struct event **event)
+{
+	if (*event)
+		event_free(*event);
+	*event = NULL;
+}
+
+void conn_leave(struct conn *conn)
+{
+	forget_event(&conn->readable);
+	forget_event(&conn->writable);
+	forget_event(&conn->again);
+	if (conn->prev)
+		conn->prev->next = conn->next;
+	else
+		conn->loop->conns = conn->next;
+	if (conn->next)
+		conn->next->prev = conn->prev;
+}
+
 static void tell_handler(const struct conn *conn, bool began)
 {
 	const struct net_handler *handler = &conn->loop->server->handler;
@@ -111,10 +139,7 @@ void conn_close(struct conn *conn)
 	/* nghttp2 does not tell of the streams it frees with a session. */
 	while (conn->calls)
 		call_detach(conn->calls);
-	if (conn->readable)
-		event_free(conn->readable);
-	if (conn->writable)
-		event_free(conn->writable);
+	conn_leave(conn);
 	if (conn->session) {
 		nghttp2_session_del(conn->session);
 		tell_handler(conn, false);
@@ -129,19 +154,12 @@ void conn_close(struct conn *conn)
 	}
 	if (conn->touched)
 		forget_touch(conn);
-	if (conn->prev)
-		conn->prev->next = conn->next;
-	else
-		conn->loop->conns = conn->next;
-	if (conn->next)
-		conn->next->prev = conn->prev;
 	close_socket(server, conn->fd);
 	drop_pending(conn);
 	free(conn);
 }
 
-/* What a TLS call needs next; false when the connection is broken or at its end. */
-static bool tls_wait(struct conn *conn, int rc)
+bool conn_wait_tls(struct conn *conn, int rc)
 {
 	switch (SSL_get_error(conn->ssl, rc)) {
 	case SSL_ERROR_WANT_READ:
@@ -167,7 +185,7 @@ static bool write_some(struct conn *conn, const uint8_t *data, size_t len, size_
 		if (n <= 0) {
 			if (!conn->stalled_since_ns)
 				conn->stalled_since_ns = clock_monotonic_ns();
-			return tls_wait(conn, n);
+			return conn_wait_tls(conn, n);
 		}
 		*sent += (size_t)n;
 		conn->stalled_since_ns = 0;
@@ -243,28 +261,56 @@ static bool flush(struct conn *conn)
 	return true;
 }
 
+/* Comes back to the connection without being called by its socket. */
+static bool come_back(struct conn *conn, int64_t wait_ns)
+{
+	const struct timeval wait = {.tv_sec = wait_ns / CLOCK_NS_PER_SEC,
+				     .tv_usec = wait_ns % CLOCK_NS_PER_SEC / CLOCK_NS_PER_US};
+
+	return !evtimer_add(conn->again, &wait);
+}
+
+/* Looks at the socket but where there is a reason not to. */
+static bool watch(struct conn *conn)
+{
+	bool watch = !conn->read_paused && !conn->resting;
+
+	if (watch == conn->watched)
+		return true;
+	conn->watched = watch;
+	if (!watch)
+		return !event_del(conn->readable);
+	/* No socket tells of what the TLS library has read already. */
+	return !event_add(conn->readable, NULL) &&
+	       (!SSL_has_pending(conn->ssl) || come_back(conn, 0));
+}
+
 /* A peer that does not read is not read: what it would ask for cannot be told. */
 static bool pause_reading(struct conn *conn, bool pause)
 {
-	if (pause == conn->read_paused)
-		return true;
 	conn->read_paused = pause;
-	return !(pause ? event_del(conn->readable) : event_add(conn->readable, NULL));
+	return watch(conn);
 }
 
 static bool is_over(const struct conn *conn)
 {
-	return !conn->pending && !nghttp2_session_want_read(conn->session) &&
-	       !nghttp2_session_want_write(conn->session);
+	return !conn->pending && (conn->closing || (!nghttp2_session_want_read(conn->session) &&
+						    !nghttp2_session_want_write(conn->session)));
 }
 
 /*
  * Says that nothing follows, and waits for the client to close: a socket closed
- * with bytes unread is reset, and what was sent last can be lost with it.
+ * with bytes unread is reset, and what was sent last can be lost with it. What an abusive
+ * one still sends stays where it is.
  */
 static void linger(struct conn *conn)
 {
 	conn->over_ns = clock_monotonic_ns();
+	conn->resting = false;
+	if (!watch(conn)) {
+		conn_close(conn);
+		return;
+	}
 	SSL_shutdown(conn->ssl);
 	shutdown(conn->fd, SHUT_WR);
 }
@@ -273,40 +319,106 @@ void conn_flush(struct conn *conn)
 {
 	if (!conn->session || conn->over_ns)
 		return;
-	if (!flush(conn) || (conn->closing && !conn->pending) ||
-	    !pause_reading(conn, conn->pending || conn->closing))
+	if (!flush(conn) || !pause_reading(conn, conn->pending || conn->closing))
 		conn_close(conn);
 	else if (is_over(conn))
 		linger(conn);
 }
 
-/* Reads and hands to HTTP/2; false when the connection is over. */
+/* Reads for a turn and hands to HTTP/2; false when the connection is over. */
 static bool read_some(struct conn *conn)
 {
 	uint8_t *scratch = conn->loop->scratch;
+	int64_t now = clock_monotonic_ns(), until = now + METER_TURN_NS;
 
-	for (size_t total = 0; total < READ_AT_ONCE;) {
+	for (; now < until; now = clock_monotonic_ns()) {
 		ssize_t taken = 0;
 		int n;
 
 		ERR_clear_error();
-		n = SSL_read(conn->ssl, scratch, LOOP_SCRATCH);
-		if (n <= 0)
-			return tls_wait(conn, n);
-		if (conn->over_ns)
-			taken = n;
-		else if (net_meter_count(&conn->meter, (struct bytes){scratch, (size_t)n},
-					 clock_monotonic_ns()))
+		n = SSL_read(conn->ssl, scratch, PIECE);
+		if (n > 0 && net_meter_count(&conn->meter, (struct bytes){scratch, (size_t)n}, now))
 			taken = nghttp2_session_mem_recv(conn->session, scratch, (size_t)n);
-		else
+		else if (n > 0 || conn->meter.budget < 0)
 			h2_abuse(conn, "frames");
-		bytes_wipe(scratch, (size_t)n);
-		if (taken < 0 || conn->closing)
-			return taken >= 0;
-		total += (size_t)n;
+		else
+			return conn_wait_tls(conn, n);
+		if (n > 0)
+			bytes_wipe(scratch, (size_t)n);
+		if (conn->closing)
+			return true;
+		if (taken < 0)
+			return false;
 	}
-	/* The rest waits in the socket: a read takes whole records from the TLS library. */
-	return true;
+	return !SSL_has_pending(conn->ssl) || come_back(conn, 0);
+}
+
+/*
+ * One turn. A connection that keeps its loop busy for more than its share waits, since
+ * all that the others ask goes through the same thread.
+ */
+static void work(struct conn *conn)
+{
+	int64_t began = clock_thread_ns(), wait;
+
+	if (!read_some(conn)) {
+		conn_close(conn);
+		return;
+	}
+	wait = net_meter_spend(&conn->meter, clock_thread_ns() - began, clock_monotonic_ns());
+	if (wait && !conn->closing) {
+		atomic_fetch_add(&conn->loop->server->rests, !conn->resting);
+		conn->resting = true;
+		if (!watch(conn) || !come_back(conn, wait)) {
+			conn_close(conn);
+			return;
+		}
+	}
+	conn_flush(conn);
+}
+
+/* What comes after the end, unread. */
+static void discard(struct conn *conn)
+{
+	ssize_t n = recv(conn->fd, NULL, DISCARDED_AT_ONCE, MSG_TRUNC | MSG_DONTWAIT);
+
+	if (!n || (n < 0 && errno != EAGAIN && errno != EINTR))
+		conn_close(conn);
+}
+
+static void readable(evutil_socket_t fd, short what, void *ctx)
+{
+	struct conn *conn = ctx;
+
+	(void)fd;
+	(void)what;
+	if (conn->over_ns)
+		discard(conn);
+	else
+		work(conn);
+}
+
+static void again(evutil_socket_t fd, short what, void *ctx)
+{
+	struct conn *conn = ctx;
+
+	(void)fd;
+	(void)what;
+	conn->resting = false;
+	if (!watch(conn))
+		conn_close(conn);
+	else if (conn->watched && !conn->over_ns)
+		work(conn);
+}
+
+static void writable(evutil_socket_t fd, short what, void *ctx)
+{
+	struct conn *conn = ctx;
+
+	(void)fd;
+	(void)what;
+	conn->write_blocked = false;
+	conn_flush(conn);
 }
 
 /* First "no more, soon", then "this was the last": calls under way get through. */
@@ -344,27 +456,6 @@ void conn_recheck(struct conn *conn)
 		conn_close(conn);
 }
 
-static bool handshake_done(struct conn *conn)
-{
-	struct net_server *server = conn->loop->server;
-
-	if (tls_peer(conn->ssl, &conn->peer) || !is_trusted(conn))
-		return false;
-	if (h2_open(conn)) {
-		if (conn->session)
-			nghttp2_session_del(conn->session);
-		conn->session = NULL;
-		return false;
-	}
-	atomic_fetch_sub(&server->handshaking, 1);
-	atomic_fetch_add(&server->handshakes, 1);
-	tell_handler(conn, true);
-	conn->idle_since_ns = clock_monotonic_ns();
-	if (conn->loop->draining)
-		begin_drain(conn);
-	return true;
-}
-
 bool conn_may_log(struct conn *conn, unsigned long *unlogged)
 {
 	struct loop *loop = conn->loop;
@@ -383,124 +474,42 @@ bool conn_may_log(struct conn *conn, unsigned long *unlogged)
 	return true;
 }
 
-static void conn_address(int fd, char out[ADDRESS_LEN])
+static int open_session(struct conn *conn)
 {
-	struct sockaddr_storage at = {0};
-	socklen_t len = sizeof(at);
+	struct event_base *base = conn->loop->base;
+	int error;
 
-	if (getpeername(fd, (struct sockaddr *)&at, &len) ||
-	    getnameinfo((struct sockaddr *)&at, len, out, ADDRESS_LEN, NULL, 0, NI_NUMERICHOST))
-		strcpy(out, "unknown");
+	conn->readable = event_new(base, conn->fd, EV_READ | EV_PERSIST, readable, conn);
+	conn->writable = event_new(base, conn->fd, EV_WRITE, writable, conn);
+	conn->again = evtimer_new(base, again, conn);
+	if (!conn->readable || !conn->writable || !conn->again)
+		return BM_ENOMEM;
+	error = h2_open(conn);
+	if (error && conn->session)
+		nghttp2_session_del(conn->session);
+	if (error)
+		conn->session = NULL;
+	return error;
 }
 
-static void log_failure(struct conn *conn, unsigned long error)
-{
-	const char *reason = error ? ERR_reason_error_string(error) : NULL;
-	unsigned long unlogged;
-	char from[ADDRESS_LEN];
-
-	if (!conn_may_log(conn, &unlogged))
-		return;
-	conn_address(conn->fd, from);
-	log_info("handshake_failed", "from=%s reason=%s unlogged=%lu", from,
-		 reason ? reason : "connection closed", unlogged);
-}
-
-/* False when the handshake failed. */
-static bool shake_hands(struct conn *conn)
-{
-	unsigned long reason;
-	int rc;
-
-	ERR_clear_error();
-	rc = SSL_accept(conn->ssl);
-	if (rc == 1)
-		return handshake_done(conn);
-	reason = ERR_peek_last_error();
-	if (tls_wait(conn, rc))
-		return true;
-	atomic_fetch_add(&conn->loop->server->handshake_failures, 1);
-	log_failure(conn, reason);
-	return false;
-}
-
-static void work(struct conn *conn)
-{
-	bool ok = true;
-
-	if (!conn->session)
-		ok = shake_hands(conn);
-	if (ok && conn->session)
-		ok = read_some(conn);
-	if (ok)
-		conn_flush(conn);
-	else
-		conn_close(conn);
-}
-
-static void readable(evutil_socket_t fd, short what, void *ctx)
-{
-	(void)fd;
-	(void)what;
-	work(ctx);
-}
-
-static void writable(evutil_socket_t fd, short what, void *ctx)
-{
-	struct conn *conn = ctx;
-
-	(void)fd;
-	(void)what;
-	conn->write_blocked = false;
-	if (conn->session)
-		conn_flush(conn);
-	else
-		work(conn);
-}
-
-/* A socket that will not take one of them still works. */
-static void set_socket_options(int fd)
-{
-	const int on = 1, gone_ms = PEER_GONE_MS, idle = 30, interval = 10, probes = 3;
-
-	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
-	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
-	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
-	(void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &gone_ms, sizeof(gone_ms));
-}
-
-static int open_tls(struct conn *conn)
-{
-	struct net_server *server = conn->loop->server;
-
-	pthread_mutex_lock(&server->tls_lock);
-	conn->ssl = SSL_new(server->tls);
-	pthread_mutex_unlock(&server->tls_lock);
-	return conn->ssl && SSL_set_fd(conn->ssl, conn->fd) == 1 ? 0 : BM_ENOMEM;
-}
-
-void conn_adopt(struct loop *loop, int fd)
+void conn_enter(struct loop *loop, struct conn *conn)
 {
 	struct net_server *server = loop->server;
-	struct conn *conn = calloc(1, sizeof(*conn));
 
-	if (!conn) {
-		conn_refuse(server, fd);
+	conn_link(conn, loop);
+	if (loop->closing || !is_trusted(conn) || open_session(conn)) {
+		conn_close(conn);
 		return;
 	}
-	conn->loop = loop;
-	conn->fd = fd;
-	conn->accepted_ns = clock_monotonic_ns();
-	conn->next = loop->conns;
-	if (conn->next)
-		conn->next->prev = conn;
-	loop->conns = conn;
-	set_socket_options(fd);
-	conn->readable = event_new(loop->base, fd, EV_READ | EV_PERSIST, readable, conn);
-	conn->writable = event_new(loop->base, fd, EV_WRITE, writable, conn);
-	if (!conn->readable || !conn->writable || open_tls(conn) || event_add(conn->readable, NULL))
+	atomic_fetch_sub(&server->handshaking, 1);
+	atomic_fetch_add(&server->handshakes, 1);
+	tell_handler(conn, true);
+	conn->idle_since_ns = clock_monotonic_ns();
+	if (loop->draining)
+		begin_drain(conn);
+	if (watch(conn))
+		conn_flush(conn);
+	else
 		conn_close(conn);
 }
 

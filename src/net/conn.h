@@ -34,7 +34,7 @@ struct post {
 	struct post *next;
 	enum post_kind kind;
 	bool is_heap; /* else part of who posts it: what must not fail for want of memory */
-	int fd;
+	struct conn *conn;
 	struct net_call *call;
 	uint8_t *data; /* a message; or details in base64 */
 	size_t len;
@@ -45,6 +45,9 @@ struct post {
 /* Room for several frames of the largest size a peer may ask for by default. */
 #define LOOP_SCRATCH       (64 * 1024)
 #define LOOP_LARGEST_FRAME (16 * 1024 + 9)
+
+/* The first loop accepts and shakes hands, behind the others; the rest serve. */
+#define LOBBY 0
 
 struct loop {
 	struct net_server *server;
@@ -71,8 +74,9 @@ struct loop {
 struct net_server {
 	struct net_options options;
 	struct net_handler handler;
-	struct loop *loops;
-	unsigned next_loop;
+	struct loop *loops; /* n_loops, options.threads and the lobby */
+	unsigned n_loops;
+	unsigned next_loop; /* the lobby's own */
 	int listen_fd, reserve_fd;
 	bool owns_listen_fd;
 	uint16_t port;
@@ -84,7 +88,7 @@ struct net_server {
 	pthread_cond_t emptied;
 	atomic_uint connections, handshaking, calls_open;
 	atomic_ullong accepted, handshakes, handshake_failures, revoked, calls;
-	atomic_ullong bytes_held;
+	atomic_ullong bytes_held, rests;
 };
 
 /* A message on its way out, framed. */
@@ -138,13 +142,18 @@ struct conn {
 	SSL *ssl;
 	nghttp2_session *session; /* NULL during the handshake */
 	struct event *readable, *writable;
+	struct event *again; /* comes back to it without its socket */
+	struct post enter;
 	struct net_call *calls;
 	unsigned n_calls;
 	struct net_peer peer;
 	int64_t accepted_ns, idle_since_ns, stalled_since_ns, drained_ns;
 	int64_t over_ns; /* when the last was sent */
 	struct net_meter meter;
-	bool closing, goaway_sent, write_blocked, read_paused, touched;
+	bool closing, goaway_sent, write_blocked, touched;
+	bool read_paused; /* as the peer does not read */
+	bool resting;     /* having had more than its share of the loop */
+	bool watched;     /* readable is added */
 	uint64_t bytes_held;
 	size_t reserved;  /* for messages being received */
 	uint8_t *pending; /* what the socket did not take */
@@ -186,11 +195,24 @@ void loop_post(struct loop *loop, struct post *post);
 void loop_join(struct loop *loop);
 void loop_close(struct loop *loop);
 
+/* handshake.c */
+/*
+ * Makes a connection of a socket that was counted as one, handshaking, when it was accepted;
+ * it goes to a loop that serves when the peer is known. On the lobby's thread.
+ */
+void handshake_begin(struct net_server *server, int fd);
+
 /* conn.c */
-/* Makes a connection of a socket that was counted as one, handshaking, when it was accepted. */
-void conn_adopt(struct loop *loop, int fd);
-/* Closes such a socket. */
+/* Closes a socket that was counted as a connection, handshaking, when it was accepted. */
 void conn_refuse(struct net_server *server, int fd);
+/* Begins to serve a connection, its TLS handshake being done; on the loop's thread. */
+void conn_enter(struct loop *loop, struct conn *conn);
+/* Makes it the loop's; takes it away from its loop, with its events. */
+void conn_link(struct conn *conn, struct loop *loop);
+void conn_leave(struct conn *conn);
+/* What a TLS call that returned rc needs next; false when the connection is broken or at its end.
+ */
+bool conn_wait_tls(struct conn *conn, int rc);
 void conn_close(struct conn *conn);
 /*
  * Sends what can be sent, and closes the connection when it is over: the caller

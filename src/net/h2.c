@@ -140,7 +140,7 @@ static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *c
 	struct net_call *call = call_of(session, frame->hd.stream_id);
 
 	if (frame->hd.type == NGHTTP2_DATA)
-		net_meter_give(&conn->meter, METER_PER_SENT);
+		net_meter_give_sent(&conn->meter);
 	if (frame->hd.type == NGHTTP2_HEADERS && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) &&
 	    call && !call->half_closed)
 		nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id,
@@ -275,6 +275,7 @@ int h2_open(struct conn *conn)
 		nghttp2_option_del(option);
 	}
 	nghttp2_session_callbacks_del(callbacks);
-	net_meter_init(&conn->meter, clock_monotonic_ns());
+	net_meter_init(&conn->meter, conn->loop->server->options.connection_share,
+		       clock_monotonic_ns());
 	return error ? error : submit_settings(conn);
 }

@@ -135,22 +135,12 @@ static void accept_again(evutil_socket_t fd, short what, void *ctx)
 	event_add(server->accept, NULL);
 }
 
-static void hand_out(struct net_server *server, int fd)
+static void take(struct net_server *server, int fd)
 {
-	struct loop *loop = &server->loops[server->next_loop++ % server->options.threads];
-	struct post *post = calloc(1, sizeof(*post));
-
-	if (!post) {
-		close(fd);
-		return;
-	}
 	atomic_fetch_add(&server->connections, 1);
 	atomic_fetch_add(&server->handshaking, 1);
 	atomic_fetch_add(&server->accepted, 1);
-	post->kind = POST_CONNECTION;
-	post->is_heap = true;
-	post->fd = fd;
-	loop_post(loop, post);
+	handshake_begin(server, fd);
 }
 
 static void accept_ready(evutil_socket_t listener, short what, void *ctx)
@@ -167,7 +157,7 @@ static void accept_ready(evutil_socket_t listener, short what, void *ctx)
 		}
 		fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (fd >= 0) {
-			hand_out(server, fd);
+			take(server, fd);
 		} else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
 			   errno == ENOMEM) {
 			out_of_descriptors(server);
@@ -180,7 +170,7 @@ static void accept_ready(evutil_socket_t listener, short what, void *ctx)
 
 int listener_start(struct net_server *server)
 {
-	struct event_base *base = server->loops[0].base;
+	struct event_base *base = server->loops[LOBBY].base;
 
 	server->accept =
 		event_new(base, server->listen_fd, EV_READ | EV_PERSIST, accept_ready, server);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "biomatch/bytes.h"
+#include "biomatch/priority.h"
 #include "conn.h"
 
 #define SWEEP_NS (250 * CLOCK_NS_PER_MS)
@@ -34,7 +35,7 @@ static void drain(struct loop *loop)
 	struct conn *next;
 
 	loop->draining = true;
-	if (loop == &loop->server->loops[0])
+	if (loop == &loop->server->loops[LOBBY])
 		listener_stop(loop->server);
 	for (struct conn *conn = loop->conns; conn; conn = next) {
 		next = conn->next;
@@ -58,10 +59,7 @@ static void do_post(struct loop *loop, struct post *post)
 {
 	switch (post->kind) {
 	case POST_CONNECTION:
-		if (loop->closing)
-			conn_refuse(loop->server, post->fd);
-		else
-			conn_adopt(loop, post->fd);
+		conn_enter(loop, post->conn);
 		break;
 	case POST_SEND:
 		call_take_message(post->call, post->data, post->len);
@@ -154,9 +152,15 @@ int loop_open(struct net_server *server, struct loop *loop)
 static void *run(void *ctx)
 {
 	struct loop *loop = ctx;
-	char name[16];
+	unsigned index = (unsigned)(loop - loop->server->loops);
+	char name[16] = "net-lobby";
 
-	snprintf(name, sizeof(name), "net-%u", (unsigned)(loop - loop->server->loops));
+	if (index == LOBBY) {
+		priority_behind();
+	} else {
+		snprintf(name, sizeof(name), "net-%u", index - 1);
+		priority_prompt();
+	}
 	pthread_setname_np(pthread_self(), name);
 	pulse_expect(&loop->pulse, clock_monotonic_ns() + SWEEP_NS);
 	event_base_loop(loop->base, EVLOOP_NO_EXIT_ON_EMPTY);

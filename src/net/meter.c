@@ -1,23 +1,26 @@
 #include "meter.h"
 
-#include "biomatch/clock.h"
-
 #define PREFACE_LEN 24
 /* Of RFC 9113, section 6. */
-#define TYPE_DATA         0
-#define TYPE_HEADERS      1
-#define TYPE_CONTINUATION 9
+#define TYPE_DATA          0
+#define TYPE_HEADERS       1
+#define TYPE_PING          6
+#define TYPE_WINDOW_UPDATE 8
+#define TYPE_CONTINUATION  9
 
-void net_meter_init(struct net_meter *meter, int64_t now_ns)
+void net_meter_init(struct net_meter *meter, unsigned share, int64_t now_ns)
 {
 	*meter = (struct net_meter){
 		.skip = PREFACE_LEN,
 		.budget = METER_BURST,
 		.now_ns = now_ns,
+		.share = share,
+		.time_ns = METER_TIME_MAX,
+		.spent_ns = now_ns,
 	};
 }
 
-void net_meter_give(struct net_meter *meter, int64_t frames)
+static void give(struct net_meter *meter, int64_t frames)
 {
 	meter->budget += frames;
 	if (meter->budget > METER_BURST)
@@ -32,16 +35,49 @@ static void refill(struct net_meter *meter, int64_t now_ns)
 	if (frames <= 0)
 		return;
 	meter->now_ns += frames * frame_ns;
-	net_meter_give(meter, frames);
+	give(meter, frames);
+}
+
+void net_meter_give_call(struct net_meter *meter)
+{
+	give(meter, METER_PER_CALL);
+}
+
+void net_meter_give_sent(struct net_meter *meter)
+{
+	meter->answers += METER_PER_SENT;
+}
+
+bool net_meter_take(struct net_meter *meter, int64_t now_ns)
+{
+	refill(meter, now_ns);
+	meter->budget--;
+	return meter->budget >= 0;
+}
+
+int64_t net_meter_spend(struct net_meter *meter, int64_t used_ns, int64_t now_ns)
+{
+	meter->time_ns += (now_ns - meter->spent_ns) * meter->share / 100;
+	meter->spent_ns = now_ns;
+	if (meter->time_ns > METER_TIME_MAX)
+		meter->time_ns = METER_TIME_MAX;
+	meter->time_ns -= used_ns;
+	return meter->time_ns > 0 ? 0 : (METER_TURN_NS - meter->time_ns) * 100 / meter->share;
 }
 
 /*
  * DATA with bytes in it is paid for by its bytes, through flow control. A header
  * block costs by its size: compressed, it can hold a thousand times as much.
  */
-static int64_t frame_cost(const uint8_t head[9], uint32_t payload)
+static int64_t frame_cost(struct net_meter *meter, const uint8_t head[9], uint32_t payload)
 {
 	switch (head[3]) {
+	case TYPE_PING:
+	case TYPE_WINDOW_UPDATE:
+		if (!meter->answers)
+			return 1;
+		meter->answers--;
+		return 0;
 	case TYPE_DATA:
 		return payload ? 0 : 1;
 	case TYPE_HEADERS:
@@ -75,7 +111,7 @@ bool net_meter_count(struct net_meter *meter, struct bytes in, int64_t now_ns)
 				continue;
 			meter->head_len = 0;
 			meter->payload = bytes_get_be32(meter->head) >> 8;
-			meter->budget -= frame_cost(meter->head, meter->payload);
+			meter->budget -= frame_cost(meter, meter->head, meter->payload);
 		}
 	}
 	return meter->budget >= 0;

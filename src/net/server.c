@@ -7,10 +7,11 @@
 
 static void server_free(struct net_server *server)
 {
-	for (unsigned i = 0; server->loops && i < server->options.threads; i++)
+	/* The lobby first: the others take what it gives. */
+	for (unsigned i = 0; server->loops && i < server->n_loops; i++)
 		loop_join(&server->loops[i]);
 	listener_stop(server);
-	for (unsigned i = 0; server->loops && i < server->options.threads; i++)
+	for (unsigned i = 0; server->loops && i < server->n_loops; i++)
 		loop_close(&server->loops[i]);
 	SSL_CTX_free(server->tls);
 	pthread_cond_destroy(&server->emptied);
@@ -24,11 +25,11 @@ static int start(struct net_server *server)
 {
 	int error = 0;
 
-	for (unsigned i = 0; !error && i < server->options.threads; i++)
+	for (unsigned i = 0; !error && i < server->n_loops; i++)
 		error = loop_open(server, &server->loops[i]);
 	if (!error)
 		error = listener_start(server);
-	for (unsigned i = 0; !error && i < server->options.threads; i++)
+	for (unsigned i = 0; !error && i < server->n_loops; i++)
 		error = loop_start(&server->loops[i]);
 	return error;
 }
@@ -56,8 +57,9 @@ int net_server_open(const struct net_options *options, const struct net_handler 
 	server->options = *options;
 	server->handler = *handler;
 	server->listen_fd = server->reserve_fd = -1;
+	server->n_loops = 1 + options->threads;
 	init_locks(server);
-	server->loops = calloc(options->threads, sizeof(*server->loops));
+	server->loops = calloc(server->n_loops, sizeof(*server->loops));
 	if (server->loops)
 		error = tls_context(options, &server->tls, message);
 	if (!error)
@@ -91,7 +93,7 @@ int net_server_reload(struct net_server *server, const struct net_options *optio
 	pthread_mutex_unlock(&server->tls_lock);
 	/* Connections that use it hold references of their own. */
 	SSL_CTX_free(old);
-	for (unsigned i = 0; i < server->options.threads; i++) {
+	for (unsigned i = 0; i < server->n_loops; i++) {
 		struct loop *loop = &server->loops[i];
 
 		if (!atomic_exchange(&loop->recheck_posted, true))
@@ -105,7 +107,7 @@ void net_server_drain(struct net_server *server, uint32_t wait_ms)
 	struct timespec until;
 	int rc = 0;
 
-	for (unsigned i = 0; i < server->options.threads; i++) {
+	for (unsigned i = 0; i < server->n_loops; i++) {
 		server->loops[i].drain.kind = POST_DRAIN;
 		loop_post(&server->loops[i], &server->loops[i].drain);
 	}
@@ -120,7 +122,7 @@ void net_server_drain(struct net_server *server, uint32_t wait_ms)
 	while (atomic_load(&server->connections) && rc != ETIMEDOUT)
 		rc = pthread_cond_timedwait(&server->emptied, &server->lock, &until);
 	pthread_mutex_unlock(&server->lock);
-	for (unsigned i = 0; i < server->options.threads; i++) {
+	for (unsigned i = 0; i < server->n_loops; i++) {
 		server->loops[i].close_all.kind = POST_CLOSE_ALL;
 		loop_post(&server->loops[i], &server->loops[i].close_all);
 	}
@@ -137,7 +139,7 @@ static uint32_t late_ms(struct net_server *server)
 	int64_t now = clock_monotonic_ns();
 	uint32_t most = 0;
 
-	for (unsigned i = 0; i < server->options.threads; i++) {
+	for (unsigned i = 0; i < server->n_loops; i++) {
 		uint32_t late = pulse_late_ms(&server->loops[i].pulse, now);
 
 		most = late > most ? late : most;
@@ -154,6 +156,7 @@ void net_server_stat(struct net_server *server, struct net_stat *out)
 		.handshakes = atomic_load(&server->handshakes),
 		.handshake_failures = atomic_load(&server->handshake_failures),
 		.revoked = atomic_load(&server->revoked),
+		.rests = atomic_load(&server->rests),
 		.calls = atomic_load(&server->calls),
 		.bytes_held = atomic_load(&server->bytes_held),
 		.calls_open = atomic_load(&server->calls_open),

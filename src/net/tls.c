@@ -128,6 +128,22 @@ static int prove(SSL_CTX *tls, const struct net_options *options, char message[2
 	return error;
 }
 
+/*
+ * The TLS library changes keys by itself, as often as it is asked. So a change is paid
+ * for as a frame is.
+ */
+static void message_seen(int is_write, int version, int type, const void *data, size_t len,
+			 SSL *ssl, void *ctx)
+{
+	struct conn *conn = SSL_get_app_data(ssl);
+
+	(void)version;
+	(void)ctx;
+	if (!is_write && type == SSL3_RT_HANDSHAKE && len &&
+	    *(const uint8_t *)data == SSL3_MT_KEY_UPDATE && conn)
+		(void)net_meter_take(&conn->meter, clock_monotonic_ns());
+}
+
 int tls_context(const struct net_options *options, SSL_CTX **out, char message[256])
 {
 	SSL_CTX *tls = SSL_CTX_new(TLS_server_method());
@@ -143,6 +159,9 @@ int tls_context(const struct net_options *options, SSL_CTX **out, char message[2
 	SSL_CTX_set_alpn_select_cb(tls, choose_protocol, NULL);
 	SSL_CTX_set_mode(tls, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
 				      SSL_MODE_RELEASE_BUFFERS);
+	/* Whatever is no data ends a read, so that no peer keeps one going. */
+	SSL_CTX_clear_mode(tls, SSL_MODE_AUTO_RETRY);
+	SSL_CTX_set_msg_callback(tls, message_seen);
 	if (SSL_CTX_set_min_proto_version(tls, TLS1_3_VERSION) != 1 ||
 	    SSL_CTX_set1_groups_list(tls, "X25519:P-256:P-384") != 1 ||
 	    SSL_CTX_set_num_tickets(tls, 0) != 1)

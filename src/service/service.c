@@ -109,18 +109,21 @@ static int open_pools(struct service *service)
 	int error;
 
 	pool.name = "read";
+	pool.prompt = true;
 	pool.threads = options->read_threads;
 	pool.run = run_read;
 	error = batch_pool_open(&pool, &service->read);
 	if (error)
 		return error;
 	pool.name = "scan";
+	pool.prompt = false;
 	pool.threads = options->scan_threads;
 	pool.run = run_scan;
 	error = batch_pool_open(&pool, &service->scan);
 	if (error)
 		return error;
 	pool.name = "face";
+	pool.prompt = true; /* its workers compute, elsewhere */
 	pool.threads = options->face_threads;
 	pool.run = run_face;
 	pool.start = start_face;

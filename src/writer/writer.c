@@ -5,6 +5,7 @@
 
 #include "biomatch/clock.h"
 #include "biomatch/log.h"
+#include "biomatch/priority.h"
 #include "biomatch/pulse.h"
 
 /* Under steady load upkeep takes a step after so many commits. */
@@ -276,6 +277,7 @@ static void *run(void *arg)
 	unsigned n, since_upkeep = 0;
 
 	pthread_setname_np(pthread_self(), "writer");
+	priority_prompt();
 	/* What was left undone, a gallery on its way to another key, goes on unasked. */
 	while (upkeep(writer) && !jobs_wait(writer))
 		;

@@ -12,7 +12,6 @@ from harness import BUILD, wait_for
 from messages import health
 from served import Served
 
-VERIFY = "/biomatch.v1.MatchingService/Verify"
 # What one hostile connection may cost: memory in bytes, time of a core in seconds (5 % of 5 s), and its life.
 MEMORY, CPU, LIFE = 8 << 20, 0.25, 5
 SANITIZED = "release" not in BUILD

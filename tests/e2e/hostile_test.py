@@ -6,65 +6,38 @@ import socket
 import time
 import unittest
 
+import attacks
 from http2 import (CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, HEALTH, PING, PRIORITY, RST_STREAM, SETTINGS,
-                    WINDOW_UPDATE, frame, literal, message, request, setting)
+                   WINDOW_UPDATE, frame, literal, message, request, setting)
 from harness import ROOT, wait_for
-from hostile import EXHAUSTED, INTERNAL, LATE, LIFE, OK, TIMES, UNIMPLEMENTED, VERIFY, Hostile
+from hostile import EXHAUSTED, INTERNAL, LATE, LIFE, OK, TIMES, UNIMPLEMENTED, Hostile
 from messages import common, matching
 
-REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+ENHANCE_YOUR_CALM = 11  # RFC 9113, section 7
 
 
 class Floods(Hostile):
     """Frames that are cheap to send and do no work for anybody."""
 
-    def flood(self, one, times, before=b""):
+    def flood(self, attack, *arguments):
         peer = self.peer()
         started = time.monotonic()
         with self.cheap():
-            sent = peer.send(before)
-            for _ in range(times // 500):
-                sent = sent and peer.send(one * 500)
-            self.assertTrue(peer.gone(), "after %d frames" % times)
+            attack(peer, *arguments)
+            self.assertTrue(peer.gone())
         self.assertLess(time.monotonic() - started, LIFE)
         return peer
 
     def test_frames(self):
-        opened = frame(HEADERS, END_HEADERS, 1, request())
-        cases = {
-            "priority": (frame(PRIORITY, 0, 3, b"\0\0\0\1\x10"), b""),
-            "empty data": (frame(DATA, 0, 1), opened),
-            "window": (frame(WINDOW_UPDATE, 0, 0, b"\0\0\0\1"), b""),
-            "settings": (frame(SETTINGS, payload=setting(3, 100)), b""),
-            "ping": (frame(PING, 0, 0, bytes(8)), b""),
-            "unknown": (frame(0x42, 0, 0, b"?"), b""),
-            "goaway": (frame(GOAWAY, 0, 0, bytes(8)), b""),
-            "empty headers": (frame(CONTINUATION, 0, 1), frame(HEADERS, 0, 1)),
-            "continuation": (frame(CONTINUATION, 0, 1, literal(b"a", b"b")), frame(HEADERS, 0, 1, request())),
-        }
-        for name, (one, before) in cases.items():
+        for name in attacks.CHEAP:
             with self.subTest(name):
-                self.flood(one, 100000, before)
+                self.flood(attacks.cheap_frames, name)
 
     def test_rapid_reset(self):
-        peer = self.peer()
-        with self.cheap():
-            for stream in range(1, 40001, 2):
-                if not peer.send(frame(HEADERS, END_HEADERS, stream, request())
-                                 + frame(RST_STREAM, 0, stream, b"\0\0\0\x08")):
-                    break
-            self.assertTrue(peer.gone())
+        self.flood(attacks.rapid_reset)
 
     def test_header_bombs(self):
-        # One entry of the table, and block after block of nothing but references to it.
-        entry = b"\x40\x01a\x7f\xe1\x1e" + b"b" * 4000
-        bomb = request() + entry + b"\xbe" * 11000
-        peer = self.peer()
-        with self.cheap():
-            for stream in range(1, 400, 2):
-                if not peer.send(frame(HEADERS, END_HEADERS | END_STREAM, stream, bomb[:16384])):
-                    break
-            self.assertTrue(peer.gone())
+        self.assertEqual(self.flood(attacks.header_bombs).goaway, ENHANCE_YOUR_CALM)
 
     def test_headers_too_large(self):
         peer = self.peer()
@@ -109,7 +82,7 @@ class Framing(Hostile):
     def test_requests(self):
         """Streams that are wrong end; their connection does not."""
         def fields(**changed):
-            values = {":method": "POST", ":scheme": "https", ":path": VERIFY, ":authority": "a",
+            values = {":method": "POST", ":scheme": "https", ":path": attacks.VERIFY, ":authority": "a",
                       "content-type": "application/grpc", **changed}
             return b"".join(literal(k.encode(), v.encode()) for k, v in values.items() if v is not None)
         cases = [
@@ -168,7 +141,7 @@ class Framing(Hostile):
                 if piece == 7 and len(body) > 300:
                     continue
                 parts = [body[i:i + piece] for i in range(0, len(body), piece)] or [b""]
-                peer.send(frame(HEADERS, END_HEADERS, stream, request(VERIFY)) + b"".join(
+                peer.send(frame(HEADERS, END_HEADERS, stream, request(attacks.VERIFY)) + b"".join(
                     frame(DATA, END_STREAM if i == len(parts) - 1 else 0, stream, part) for i, part in enumerate(parts)))
                 status = peer.status(stream)
                 with self.subTest(body=body[:40], piece=piece):
@@ -210,12 +183,12 @@ class Slow(Hostile):
 
     def test_stream_without_a_message(self):
         peer = self.peer()
-        peer.send(frame(HEADERS, END_HEADERS, 1, request(VERIFY)))
+        peer.send(frame(HEADERS, END_HEADERS, 1, request(attacks.VERIFY)))
         self.assertEqual(peer.status(1), LATE)
 
     def test_upload(self):
         peer = self.peer()
-        peer.send(frame(HEADERS, END_HEADERS, 1, request(VERIFY)) + frame(DATA, 0, 1, message(b"", length=1 << 20)))
+        peer.send(frame(HEADERS, END_HEADERS, 1, request(attacks.VERIFY)) + frame(DATA, 0, 1, message(b"", length=1 << 20)))
         with self.cheap():
             for _ in range(8):
                 peer.send(frame(DATA, 0, 1, b"x"))
@@ -235,13 +208,7 @@ class Slow(Hostile):
             self.assertEqual(peer.status(1), "reset")
 
     def ask_and_never_read(self):
-        peer = self.peer(settings=setting(4, (1 << 31) - 1), receive_buffer=4096)
-        peer.send(frame(WINDOW_UPDATE, 0, 0, b"\x7f\0\0\0"))
-        symbol = b"biomatch.v1.MatchingService"
-        ask = message(b"\x22" + bytes([len(symbol)]) + symbol)
-        for stream in range(1, 101, 2):
-            if not peer.send(frame(HEADERS, END_HEADERS, stream, request(REFLECTION)) + frame(DATA, END_STREAM, stream, ask * 20)):
-                break
+        attacks.ask_and_never_read(self.peer(**attacks.NEVER_READS))
         wait_for(lambda: self.daemon.metrics()["biomatch_connections"] <= 2, "the end of who does not read")
         self.assertEqual(self.daemon.metrics()["biomatch_message_bytes_held"], 0)
 

@@ -13,7 +13,8 @@ import grpc
 
 from http2 import DATA, END_HEADERS, END_STREAM, HEADERS, HEALTH, Peer, context, frame, message, request
 from harness import ROOT, run, wait_for
-from hostile import EXHAUSTED, LATE, LIFE, SANITIZED, TIMES, VERIFY, Hostile
+from attacks import VERIFY
+from hostile import EXHAUSTED, LATE, LIFE, SANITIZED, TIMES, Hostile
 from messages import analysis, common, health
 from served import ANALYSIS, Client, read, told
 

@@ -16,7 +16,7 @@
 #define CALLS_MAX 64
 
 static struct net_server server;
-static struct loop loop;
+static struct loop loops[2], *const lobby = &loops[LOBBY], *const loop = &loops[1];
 
 /* What the peer has sent and TLS has not read; and what it will take. */
 static struct {
@@ -82,6 +82,12 @@ int SSL_write(SSL *ssl, const void *from, int len)
 /* Nothing is ever left there, and the real thing gives 32 strings back each time. */
 void ERR_clear_error(void)
 {
+}
+
+int SSL_has_pending(const SSL *ssl)
+{
+	(void)ssl;
+	return peer.at < peer.len;
 }
 
 int SSL_get_error(const SSL *ssl, int rc)
@@ -182,6 +188,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 		.max_message = 40000,
 		.max_connection_bytes = 100000,
 		.max_total_bytes = 100000,
+		.connection_share = 100,
 		.handshake_ms = 1000,
 		.idle_ms = 5000,
 		.request_ms = 2000,
@@ -194,21 +201,23 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 		.cancel = handler_cancel,
 		.close = handler_close,
 	};
-	server.loops = &loop;
+	server.loops = loops;
+	server.n_loops = 2;
 	server.listen_fd = server.reserve_fd = -1;
 	REQUIRE(!pthread_mutex_init(&server.lock, NULL));
 	REQUIRE(!pthread_mutex_init(&server.tls_lock, NULL));
 	REQUIRE(!pthread_cond_init(&server.emptied, NULL));
 	server.tls = SSL_CTX_new(TLS_server_method());
 	certificate = X509_new();
-	REQUIRE(certificate && server.tls && !loop_open(&server, &loop));
+	REQUIRE(certificate && server.tls && !loop_open(&server, lobby) &&
+		!loop_open(&server, loop));
 	return 0;
 }
 
 static void turn(void)
 {
 	/* The socket is always ready, so a loop without an end would never come back. */
-	REQUIRE(event_base_loop(loop.base, EVLOOP_NONBLOCK | EVLOOP_ONCE) >= 0);
+	REQUIRE(event_base_loop(loop->base, EVLOOP_NONBLOCK | EVLOOP_ONCE) >= 0);
 	REQUIRE(server.bytes_held <= server.options.max_total_bytes);
 }
 
@@ -320,7 +329,7 @@ static void pass_time(unsigned ms)
 {
 	struct conn *next;
 
-	for (struct conn *conn = loop.conns; conn; conn = next) {
+	for (struct conn *conn = loop->conns; conn; conn = next) {
 		next = conn->next;
 		conn_sweep(conn, clock_monotonic_ns() + ms * CLOCK_NS_PER_MS);
 	}
@@ -330,7 +339,7 @@ static void drain(void)
 {
 	struct conn *next;
 
-	for (struct conn *conn = loop.conns; conn; conn = next) {
+	for (struct conn *conn = loop->conns; conn; conn = next) {
 		next = conn->next;
 		conn_drain(conn);
 	}
@@ -397,16 +406,18 @@ static void begin(void)
 	put(preface, sizeof(preface) - 1);
 	put_frame(NGHTTP2_SETTINGS, 0, 0, NULL, 0);
 	server.connections = server.handshaking = 1;
-	conn_adopt(&loop, fd);
+	handshake_begin(&server, fd);
+	REQUIRE(event_base_loop(lobby->base, EVLOOP_NONBLOCK | EVLOOP_ONCE) >= 0);
+	REQUIRE(!lobby->conns && loop->inbox);
 }
 
 static void end(void)
 {
-	while (loop.conns)
-		conn_close(loop.conns);
+	while (loop->conns)
+		conn_close(loop->conns);
 	for (struct held *held = calls; held < calls + CALLS_MAX; held++)
 		finish(held, GRPC_INTERNAL, NULL, 0);
-	while (loop.inbox)
+	while (loop->inbox)
 		turn();
 	for (struct held *held = calls; held < calls + CALLS_MAX; held++)
 		REQUIRE(!held->in_use);

@@ -41,6 +41,7 @@ static inline void bench_init(struct bench *b)
 		.max_message = 4 << 20,
 		.max_connection_bytes = 8 << 20,
 		.max_total_bytes = 64 << 20,
+		.connection_share = 100,
 		.handshake_ms = 5000,
 		.idle_ms = 60000,
 		.request_ms = 60000,

@@ -10,7 +10,7 @@
 #include "../../../src/net/meter.h"
 #include "biomatch/clock.h"
 
-enum { DATA = 0, HEADERS = 1, PING = 6, UNKNOWN = 0xbb };
+enum { DATA = 0, HEADERS = 1, PING = 6, WINDOW_UPDATE = 8, UNKNOWN = 0xbb };
 
 #define PREFACE "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -18,7 +18,7 @@ static struct net_meter begin(void)
 {
 	struct net_meter meter;
 
-	net_meter_init(&meter, 0);
+	net_meter_init(&meter, 5, 0);
 	assert_true(net_meter_count(
 		&meter, (struct bytes){(const uint8_t *)PREFACE, sizeof(PREFACE) - 1}, 0));
 	assert_int_equal(meter.budget, METER_BURST);
@@ -103,10 +103,71 @@ static void test_savings_are_limited(void **state)
 	struct net_meter meter = begin();
 
 	(void)state;
-	net_meter_give(&meter, METER_PER_CALL);
+	net_meter_give_call(&meter);
 	assert_int_equal(meter.budget, METER_BURST);
 	assert_true(net_meter_count(&meter, (struct bytes){NULL, 0}, 3600 * CLOCK_NS_PER_SEC));
 	assert_int_equal(meter.budget, METER_BURST);
+}
+
+/* Who is late to read what was sent may answer all of it, however long that was ago. */
+static void test_what_was_sent_may_be_answered(void **state)
+{
+	struct net_meter meter = begin();
+	uint8_t frame[17];
+	struct bytes update = {frame, put_frame(frame, WINDOW_UPDATE, 4)};
+	uint8_t other[9];
+	struct bytes unknown = {other, put_frame(other, UNKNOWN, 0)};
+
+	(void)state;
+	for (int i = 0; i < 2 * METER_BURST; i++)
+		net_meter_give_sent(&meter);
+	assert_true(net_meter_count(&meter, unknown, 0));
+	assert_int_equal(meter.budget, METER_BURST - 1);
+	for (int i = 0; i < 2 * METER_BURST * METER_PER_SENT; i++)
+		assert_true(net_meter_count(&meter, update, 0));
+	assert_int_equal(meter.budget, METER_BURST - 1);
+	for (int i = 0; i < METER_BURST - 1; i++)
+		assert_true(net_meter_count(&meter, update, 0));
+	assert_false(net_meter_count(&meter, update, 0));
+}
+
+static void test_time_is_shared(void **state)
+{
+	struct net_meter meter;
+	int64_t now = 0, used = 0, wait = 0;
+
+	(void)state;
+	net_meter_init(&meter, 5, 0);
+	/* A burst goes through at once. */
+	while (!wait) {
+		wait = net_meter_spend(&meter, METER_TURN_NS, now);
+		now += METER_TURN_NS;
+		used += METER_TURN_NS;
+	}
+	assert_in_range(used, METER_TIME_MAX, METER_TIME_MAX * 100 / 90);
+	/* Then who always wants more has a twentieth, whatever a turn takes. */
+	for (used = 0; now < 100 * CLOCK_NS_PER_SEC;) {
+		int64_t turn = METER_TURN_NS * (1 + now % 7);
+
+		now += wait + turn;
+		used += turn;
+		wait = net_meter_spend(&meter, turn, now);
+	}
+	assert_in_range(used, now / 21, now / 19);
+	/* Who was quiet has a burst again, and no more. */
+	now += 3600 * CLOCK_NS_PER_SEC;
+	assert_int_equal(net_meter_spend(&meter, METER_TIME_MAX - 1, now), 0);
+	assert_true(net_meter_spend(&meter, 1, now) > 0);
+}
+
+static void test_all_of_the_time(void **state)
+{
+	struct net_meter meter;
+
+	(void)state;
+	net_meter_init(&meter, 100, 0);
+	for (int64_t now = 0; now < CLOCK_NS_PER_SEC; now += METER_TURN_NS)
+		assert_int_equal(net_meter_spend(&meter, METER_TURN_NS, now + METER_TURN_NS), 0);
 }
 
 int main(void)
@@ -116,6 +177,9 @@ int main(void)
 		cmocka_unit_test(test_frames_are_found_in_any_pieces),
 		cmocka_unit_test(test_a_flood_ends_and_time_pays),
 		cmocka_unit_test(test_savings_are_limited),
+		cmocka_unit_test(test_what_was_sent_may_be_answered),
+		cmocka_unit_test(test_time_is_shared),
+		cmocka_unit_test(test_all_of_the_time),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
