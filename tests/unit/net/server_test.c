@@ -8,6 +8,7 @@
 
 #include <sys/resource.h>
 
+#include "../../../src/net/meter.h"
 #include "bench.h"
 
 /* Who may connect. */
@@ -250,6 +251,55 @@ static void test_resets_are_counted(void **state)
 	end(&b, c);
 }
 
+/* The TLS library answers each by itself. */
+static void test_key_changes_are_counted(void **state)
+{
+	struct bench b;
+	struct client *c = begin(&b);
+	int changes = 0;
+
+	(void)state;
+	for (; changes < 20000 && !c->shut; changes++) {
+		if (SSL_key_update(c->ssl, SSL_KEY_UPDATE_NOT_REQUESTED) != 1 ||
+		    SSL_do_handshake(c->ssl) != 1)
+			client_wait_socket(c, POLLIN | POLLOUT,
+					   clock_monotonic_ns() + CLIENT_WAIT_NS);
+		client_read(c);
+	}
+	CLIENT_UNTIL(c, false);
+	assert_true(c->shut);
+	assert_in_range(changes, METER_BURST / 2, 19999);
+	end(&b, c);
+}
+
+/* Who wants more than a share waits, is served all the same, and nobody else waits. */
+static void test_loop_is_shared(void **state)
+{
+	static uint8_t message[1 << 20];
+	struct client *c, *other;
+	struct bench b;
+	int32_t stream = 1;
+
+	(void)state;
+	bench_init(&b);
+	b.options.threads = 1;
+	b.options.connection_share = 5;
+	bench_open(&b);
+	c = connect_kiosk(&b);
+	other = connect_kiosk(&b);
+	for (; stream < 2 * CLIENT_STREAMS - 2 && !stat_of(&b).rests; stream += 2) {
+		call(c, stream, "/test/Echo", message, sizeof(message));
+		assert_true(client_end(c, stream)->ended);
+	}
+	assert_true(stat_of(&b).rests > 0);
+	call(other, 1, "/test/Echo", "x", 1);
+	assert_true(client_end(other, 1)->ended);
+	call(c, stream, "/test/Echo", "x", 1);
+	assert_true(client_end(c, stream)->ended);
+	client_free(other);
+	end(&b, c);
+}
+
 /* HPACK: an entry in the table, and then a byte for each time it is repeated. */
 static void test_header_bomb(void **state)
 {
@@ -386,6 +436,8 @@ int main(void)
 		cmocka_unit_test(test_out_of_descriptors),
 		cmocka_unit_test(test_floods_are_cut_off),
 		cmocka_unit_test(test_resets_are_counted),
+		cmocka_unit_test(test_key_changes_are_counted),
+		cmocka_unit_test(test_loop_is_shared),
 		cmocka_unit_test(test_header_bomb),
 		cmocka_unit_test(test_headers_too_large),
 		cmocka_unit_test(test_junk_instead_of_http2),
