@@ -8,9 +8,6 @@
 #include "biomatch/log.h"
 #include "store.h"
 
-/* Rows moved in one transaction: some ten milliseconds of the writer's time. */
-#define STEP_ROWS 256
-
 /* What tells a generation's key, noted with its first use. */
 struct note_key {
 	char text[32];
@@ -110,49 +107,14 @@ static size_t old_tail_rows(struct db_txn *txn, const struct gallery_record *gal
 	return n;
 }
 
-static size_t live_rows(const struct segment *segment, uint64_t rows[STEP_ROWS])
-{
-	size_t n = 0;
-
-	for (uint32_t i = 0; i < segment->head.rows && n < STEP_ROWS; i++) {
-		if (segment->live[i / 64] >> (i % 64) & 1)
-			rows[n++] = segment->facts[i].row;
-	}
-	return n;
-}
-
-static int move_rows(struct gallery_store *store, struct db_txn *txn,
-		     struct gallery_record *gallery, const uint64_t *rows, size_t n)
-{
-	int error = 0;
-
-	for (size_t i = 0; !error && i < n; i++) {
-		error = row_move(store, txn, gallery, rows[i]);
-		if (!error)
-			error = row_remove(txn, gallery, rows[i]);
-	}
-	return error;
-}
-
-/* Moves rows of the oldest segment, which goes with its last one. */
 static int move_segment(struct gallery_store *store, struct db_txn *txn,
 			struct gallery_record *gallery)
 {
-	uint64_t rows[STEP_ROWS], last_row;
-	struct segment segment;
-	int error;
+	struct segment oldest;
 
-	if (!segment_at_or_after(txn, gallery, 0, &segment))
+	if (!segment_at_or_after(txn, gallery, 0, &oldest))
 		return txn->error ? txn->error : BM_ECORRUPT;
-	last_row = segment.head.last_row;
-	error = move_rows(store, txn, gallery, rows, live_rows(&segment, rows));
-	if (error)
-		return error;
-	if (!segment_at_or_after(txn, gallery, last_row, &segment))
-		return txn->error ? txn->error : BM_ECORRUPT;
-	if (!segment.head.live)
-		segment_drop(txn, gallery, &segment);
-	return txn->error;
+	return segment_empty(store, txn, gallery, &oldest);
 }
 
 int reencode_step(struct gallery_store *store, struct db_txn *txn, struct gallery_record *gallery)
@@ -161,7 +123,7 @@ int reencode_step(struct gallery_store *store, struct db_txn *txn, struct galler
 	uint64_t rows[STEP_ROWS];
 	char name[GALLERY_NAME_MAX + 1];
 	size_t n = old_tail_rows(txn, gallery, rows);
-	int error = n ? move_rows(store, txn, gallery, rows, n) : move_segment(store, txn, gallery);
+	int error = n ? rows_move(store, txn, gallery, rows, n) : move_segment(store, txn, gallery);
 
 	if (!error && row_generation(rows_first(txn, gallery)) == generation) {
 		text_load(name, gallery->name, GALLERY_NAME_MAX);

@@ -291,8 +291,9 @@ static int renumber(struct gallery_store *store, struct db_txn *txn, uint32_t ga
 	return BM_ECORRUPT;
 }
 
-int row_move(struct gallery_store *store, struct db_txn *txn, struct gallery_record *gallery,
-	     uint64_t row)
+/* To the tail, under the key that rows get there; the old one is left. */
+static int row_move(struct gallery_store *store, struct db_txn *txn, struct gallery_record *gallery,
+		    uint64_t row)
 {
 	unsigned old = row_generation(row), new = row_generation(gallery->next_row);
 	_Alignas(64) float floats[PACK_MAX_DIM];
@@ -313,6 +314,19 @@ int row_move(struct gallery_store *store, struct db_txn *txn, struct gallery_rec
 		       : renumber(store, txn, gallery->id, from.facts.subject, row, from.facts.row);
 }
 
+int rows_move(struct gallery_store *store, struct db_txn *txn, struct gallery_record *gallery,
+	      const uint64_t *rows, size_t n)
+{
+	int error = 0;
+
+	for (size_t i = 0; !error && i < n; i++) {
+		error = row_move(store, txn, gallery, rows[i]);
+		if (!error)
+			error = row_remove(txn, gallery, rows[i]);
+	}
+	return error;
+}
+
 static void drop_segment(struct db_txn *txn, uint32_t gallery, uint64_t last_row)
 {
 	struct record_key key = plane_key(gallery, last_row, PLANE_HEAD, 0);
@@ -326,33 +340,40 @@ static void drop_segment(struct db_txn *txn, uint32_t gallery, uint64_t last_row
 	db_cursor_close(&cursor);
 }
 
-void segment_drop(struct db_txn *txn, struct gallery_record *gallery, const struct segment *segment)
+static void segment_drop(struct db_txn *txn, struct gallery_record *gallery,
+			 const struct segment *segment)
 {
 	drop_segment(txn, gallery->id, segment->head.last_row);
 	gallery->segments--;
 	gallery->dead_rows -= segment->head.rows - segment->head.live;
 }
 
+static size_t live_rows(const struct segment *segment, uint64_t rows[STEP_ROWS])
+{
+	size_t n = 0;
+
+	for (uint32_t i = 0; i < segment->head.rows && n < STEP_ROWS; i++) {
+		if (segment->live[i / 64] >> (i % 64) & 1)
+			rows[n++] = segment->facts[i].row;
+	}
+	return n;
+}
+
 int segment_empty(struct gallery_store *store, struct db_txn *txn, struct gallery_record *gallery,
 		  const struct segment *segment)
 {
-	uint32_t n = 0, rows = segment->head.rows, live = segment->head.live;
-	uint64_t *moved = malloc((live + 1) * sizeof(*moved));
-	int error = moved ? 0 : BM_ENOMEM;
+	uint64_t rows[STEP_ROWS];
+	struct segment left;
+	int error = rows_move(store, txn, gallery, rows, live_rows(segment, rows));
 
-	/* The segment's values may move with the first write: note the rows first. */
-	for (uint32_t i = 0; !error && i < rows && n < live; i++) {
-		if (segment->live[i / 64] >> (i % 64) & 1)
-			moved[n++] = segment->facts[i].row;
-	}
-	for (uint32_t i = 0; !error && i < n; i++)
-		error = row_move(store, txn, gallery, moved[i]);
-	if (!error) {
-		segment_drop(txn, gallery, segment);
-		error = txn->error;
-	}
-	free(moved);
-	return error;
+	if (error)
+		return error;
+	/* Its values may have moved with the first write. */
+	if (!segment_at_or_after(txn, gallery, segment->head.last_row, &left))
+		return txn->error ? txn->error : BM_ECORRUPT;
+	if (!left.head.live)
+		segment_drop(txn, gallery, &left);
+	return txn->error;
 }
 
 void segments_drop(struct db_txn *txn, const struct gallery_record *gallery)

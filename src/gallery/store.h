@@ -195,13 +195,15 @@ const float *segment_part(struct db_txn *txn, const struct gallery_record *galle
 			  const struct segment *segment, uint32_t part);
 /* Writes the first rows of the tail as a segment. */
 int segment_seal(struct db_txn *txn, struct gallery_record *gallery, uint32_t rows) BM_MUST_CHECK;
-/* Moves a row to the tail, under the key that rows get there; the old one is left. */
-int row_move(struct gallery_store *store, struct db_txn *txn, struct gallery_record *gallery,
-	     uint64_t row) BM_MUST_CHECK;
-/* Removes a segment, whose live rows have been moved. */
-void segment_drop(struct db_txn *txn, struct gallery_record *gallery,
-		  const struct segment *segment);
-/* Moves the rows of a segment to the tail and drops it. */
+/*
+ * Rows moved in one transaction: some ten milliseconds of the writer's time, and a bound
+ * on the pages that LMDB holds, as it keeps those of its largest transaction for good.
+ */
+#define STEP_ROWS 256
+/* Moves rows to the tail, under the key that rows get there. */
+int rows_move(struct gallery_store *store, struct db_txn *txn, struct gallery_record *gallery,
+	      const uint64_t *rows, size_t n) BM_MUST_CHECK;
+/* Moves the first rows of a segment to the tail; it goes with its last one. */
 int segment_empty(struct gallery_store *store, struct db_txn *txn, struct gallery_record *gallery,
 		  const struct segment *segment) BM_MUST_CHECK;
 /* Removes every segment of a gallery that has no subjects. */
