@@ -9,6 +9,10 @@
 #ifndef BIOMATCH_PRIORITY_H
 #define BIOMATCH_PRIORITY_H
 
+#include <stdbool.h>
+
+#include "biomatch/error.h"
+
 /*
  * Asks for slices of a tenth of a millisecond: the scheduler lets who wants little
  * interrupt who has a longer slice. Processes that the thread starts do not inherit it.
@@ -16,5 +20,16 @@
 void priority_prompt(void);
 /* A third of a prompt thread's share where both want the processor. For good. */
 void priority_behind(void);
+/*
+ * Lets who waits have the processor, for those that compute without a system call: a
+ * kernel that preempts lazily (Linux 6.13) looks round when a call ends, else at its next
+ * tick, 4 ms away. Costs a fraction of a microsecond where nobody waits.
+ */
+void priority_offer(void);
+/*
+ * Offers every half a millisecond, by SIGALRM, while on: for a process that computes in code
+ * of others. The first call sets the signal up. A process with one thread.
+ */
+int priority_offer_always(bool on) BM_MUST_CHECK;
 
 #endif

@@ -48,8 +48,12 @@ static void serve(struct face_engine *engine, struct faceworker_memory *memory)
 		int result = BM_EIMGSIZE;
 
 		if (order.len <= sizeof(memory->picture)) {
-			result = face_engine_run(engine, memory->picture, order.len, order.wanted,
-						 &report);
+			result = priority_offer_always(true);
+			if (!result)
+				result = face_engine_run(engine, memory->picture, order.len,
+							 order.wanted, &report);
+			if (priority_offer_always(false))
+				return;
 			bytes_wipe(memory->picture, order.len);
 		}
 		if (!result)
@@ -98,7 +102,9 @@ int main(int argc, char **argv)
 		return 64;
 	}
 	priority_behind();
-	error = score_init(NULL);
+	error = priority_offer_always(false);
+	if (!error)
+		error = score_init(NULL);
 	if (!error)
 		error = open_engine(argv[1], &engine);
 	if (!error)

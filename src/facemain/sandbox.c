@@ -80,6 +80,7 @@ static int allow_all(scmp_filter_ctx filter)
 		SCMP_SYS(futex),
 		SCMP_SYS(rt_sigreturn),
 		SCMP_SYS(rt_sigprocmask),
+		SCMP_SYS(setitimer),
 		SCMP_SYS(clock_gettime),
 		SCMP_SYS(sched_yield),
 		SCMP_SYS(getpid),

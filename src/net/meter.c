@@ -15,7 +15,7 @@ void net_meter_init(struct net_meter *meter, unsigned share, int64_t now_ns)
 		.budget = METER_BURST,
 		.now_ns = now_ns,
 		.share = share,
-		.time_ns = METER_TIME_MAX,
+		.time_ns = METER_TIME_FIRST,
 		.spent_ns = now_ns,
 	};
 }

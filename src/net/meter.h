@@ -28,7 +28,9 @@
 #define METER_PER_SENT 2
 /* A turn of the connection; and what it may use at once of the time that its share gives. */
 #define METER_TURN_NS  (CLOCK_NS_PER_MS / 4)
-#define METER_TIME_MAX (20 * CLOCK_NS_PER_MS)
+#define METER_TIME_MAX (5 * CLOCK_NS_PER_MS)
+/* Who connects again does not have all of it again. */
+#define METER_TIME_FIRST CLOCK_NS_PER_MS
 
 struct net_meter {
 	unsigned skip; /* of the client's connection preface */
