@@ -72,7 +72,7 @@ GEN_C    := $(patsubst %.proto,$(GEN)/%.pb-c.c,$(PROTOS) $(GOOGLE))
 GEN_OBJ  := $(patsubst $(GEN)/%.c,$B/obj/gen/%.o,$(GEN_C))
 
 .PHONY: all help analyse setup demo test test-crash test-memory test-reload test-search unit e2e lint layers format clean install install-dev deb test-deb test-operate reproducible check-format \
-        bench bench-attack bench-serve bench-writer bench-fleet soak accuracy sbom api released
+        bench bench-attack bench-serve bench-writer bench-fleet bench-grpc soak accuracy sbom api released
 .DELETE_ON_ERROR:
 .SECONDARY:
 

@@ -77,3 +77,37 @@ soak: all $B/bench/serve $B/bench/soak ## enrol, delete and search at once, all 
 
 bench-fleet: all $B/bench/fleet $B/bench/embed ## every endpoint of config/hongkong.yaml at one daemon; BENCH_ARGS="N SECONDS LARGE"
 	bench/fleet $B $(BENCH_ARGS)
+
+# A small call through our transport and through gRPC C++ (libgrpc++-dev, protobuf-compiler-grpc).
+HEALTH_CPP := $(GEN)/cpp/grpc/health/v1
+$(HEALTH_CPP)/health.pb.cc $(HEALTH_CPP)/health.grpc.pb.cc &: proto/grpc/health/v1/health.proto
+	@mkdir -p $(GEN)/cpp
+	@echo '  PROTOC  $<'
+	$(Q)protoc -Iproto --cpp_out=$(GEN)/cpp --grpc_out=$(GEN)/cpp \
+		--plugin=protoc-gen-grpc="$$(command -v grpc_cpp_plugin)" $<
+
+$B/obj/bench/%.pb.o: $(HEALTH_CPP)/%.pb.cc
+	@mkdir -p $(@D)
+	$(Q)$(CXX) -isystem $(GEN)/cpp -std=c++17 -g $(OPT_$(MODE)) -fPIC -w -c $< -o $@
+
+$B/obj/bench/health_grpc.cpp.o: CPPFLAGS += -isystem $(GEN)/cpp
+$B/obj/bench/health_grpc.cpp.o: | $(HEALTH_CPP)/health.grpc.pb.cc
+$B/bench/health_grpc: $(patsubst %,$B/obj/bench/%.o,health_grpc.cpp health.pb health.grpc.pb)
+	@mkdir -p $(@D)
+	@echo '  LINK    $@'
+	$(Q)$(CXX) -o $@ $(LDFLAGS) $^ $$(pkg-config --libs grpc++ protobuf)
+
+OBJ_grpc := load
+define transport_rule
+$B/obj/bench/$1.c.o: | $(GEN)/stamp
+$B/bench/$1: $(patsubst %,$B/obj/bench/%.c.o,$1 $(OBJ_$1)) \
+		$(foreach d,net wire $(call linked,net) $(call linked,wire),$B/lib/lib$d.a)
+	@mkdir -p $$(@D)
+	@echo '  LINK    $$@'
+	$(Q)$(CC) -o $$@ $(LDFLAGS) $$(filter %.o,$$^) -Wl,--start-group $$(sort $$(filter %.a,$$^)) -Wl,--end-group \
+		$(call liblibs,net) $(call liblibs,wire)
+endef
+$(foreach p,health grpc,$(eval $(call transport_rule,$p)))
+
+bench-grpc: $B/biomatch $(addprefix $B/bench/,health health_grpc grpc) ## what a small call costs our transport, beside gRPC C++; BENCH_ARGS="TURNS SECONDS"
+	bench/grpc $B $(BENCH_ARGS)
