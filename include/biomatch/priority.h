@@ -14,7 +14,7 @@
 #include "biomatch/error.h"
 
 /*
- * Asks for slices of a tenth of a millisecond: the scheduler lets who wants little
+ * Asks for slices of 0.3 ms: the scheduler lets who wants little
  * interrupt who has a longer slice. Processes that the thread starts do not inherit it.
  */
 void priority_prompt(void);
@@ -22,8 +22,8 @@ void priority_prompt(void);
 void priority_behind(void);
 /*
  * Lets who waits have the processor, for those that compute without a system call: a
- * kernel that preempts lazily (Linux 6.13) looks round when a call ends, else at its next
- * tick, 4 ms away. Costs a fraction of a microsecond where nobody waits.
+ * kernel that preempts lazily (Linux 6.13) chooses anew when it is entered, else at its
+ * next tick, 4 ms away. Costs a fraction of a microsecond where nobody waits.
  */
 void priority_offer(void);
 /*

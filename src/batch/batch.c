@@ -480,9 +480,11 @@ int batch_pool_submit(struct batch_pool *pool, struct batch_item *item)
 		error = BM_EBUSY;
 	} else {
 		queue_push(q, item);
-		pthread_cond_signal(&pool->work);
 	}
 	pthread_mutex_unlock(&pool->lock);
+	/* Under the lock, who wakes would run into it. */
+	if (!error)
+		pthread_cond_signal(&pool->work);
 	return error;
 }
 

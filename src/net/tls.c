@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "biomatch/priority.h"
 #include "conn.h"
 
 static int fail(char message[256], const char *file, const char *what)
@@ -129,8 +130,8 @@ static int prove(SSL_CTX *tls, const struct net_options *options, char message[2
 }
 
 /*
- * The TLS library changes keys by itself, as often as it is asked. So a change is paid
- * for as a frame is.
+ * Between two messages of a handshake who waits may have the processor. Afterwards the TLS
+ * library changes keys by itself, as often as it is asked: a change is paid for as a frame is.
  */
 static void message_seen(int is_write, int version, int type, const void *data, size_t len,
 			 SSL *ssl, void *ctx)
@@ -139,8 +140,11 @@ static void message_seen(int is_write, int version, int type, const void *data, 
 
 	(void)version;
 	(void)ctx;
-	if (!is_write && type == SSL3_RT_HANDSHAKE && len &&
-	    *(const uint8_t *)data == SSL3_MT_KEY_UPDATE && conn)
+	if (type != SSL3_RT_HANDSHAKE || !conn)
+		return;
+	if (!conn->session)
+		priority_offer();
+	else if (!is_write && len && *(const uint8_t *)data == SSL3_MT_KEY_UPDATE)
 		(void)net_meter_take(&conn->meter, clock_monotonic_ns());
 }
 

@@ -239,8 +239,8 @@ static void committed(void *ctx)
 	standby_committed(feeder->service->options.standby);
 	pthread_mutex_lock(&feeder->lock);
 	feeder->commits++;
-	pthread_cond_signal(&feeder->work);
 	pthread_mutex_unlock(&feeder->lock);
+	pthread_cond_signal(&feeder->work);
 }
 
 int feeder_open(struct service *service, struct feeder **out)

@@ -68,9 +68,11 @@ int writer_submit(struct writer *writer, struct writer_job *job)
 		*writer->tail = job;
 		writer->tail = &job->next;
 		writer->waiting++;
-		pthread_cond_signal(&writer->work);
 	}
 	pthread_mutex_unlock(&writer->lock);
+	/* Under the lock, who wakes would run into it. */
+	if (!error)
+		pthread_cond_signal(&writer->work);
 	return error;
 }
 
