@@ -300,13 +300,12 @@ static bool is_over(const struct conn *conn)
 
 /*
  * Says that nothing follows, and waits for the client to close: a socket closed
- * with bytes unread is reset, and what was sent last can be lost with it. What an abusive
- * one still sends stays where it is.
+ * with bytes unread is reset, and what was sent last can be lost with it.
  */
 static void linger(struct conn *conn)
 {
 	conn->over_ns = clock_monotonic_ns();
-	conn->resting = false;
+	conn->resting = conn->read_paused = false;
 	if (!watch(conn)) {
 		conn_close(conn);
 		return;
