@@ -2,9 +2,11 @@
  * Pools of threads behind bounded priority queues. An item past its deadline,
  * or cancelled, is dropped when it is taken out, never started.
  *
- * Order is strict: an item waits while a class before its own has items, and
- * first come is first served within a class. Each class has a capacity of its
- * own, so that bulk work can never turn a lane away. Where a person waits, an
+ * Order is strict: an item waits while a class before its own has items. Within a
+ * class owners take turns, and of one turn first come is first served: who asks for
+ * much at once waits for themselves, not others for them. Each class has a capacity of its
+ * own, so that bulk work can never turn a lane away, and where a person waits one owner
+ * may take a quarter of it. Where a person waits, an
  * item that would wait too long, by what those before it take, is turned away at
  * once, and one that others overtook until it had waited so long: under overload
  * those that are served are served about as fast as ever.
@@ -12,8 +14,9 @@
  *
  * Thread: submit and stat from any; run, drop and ready on the pool's threads;
  * take and share only from inside run.
- * Errors: BM_EBUSY when the item's class is full or its wait too long, BM_EDRAIN once closing.
- * Owns: an item belongs to the pool from submit until run or drop is called.
+ * Errors: BM_EBUSY when the item's class or its owner's share is full or its wait too long,
+ * BM_EDRAIN once closing. Owns: an item belongs to the pool from submit until run or drop is
+ * called.
  */
 #ifndef BIOMATCH_BATCH_H
 #define BIOMATCH_BATCH_H
@@ -33,6 +36,8 @@ struct batch_item {
 	struct batch_item *next;     /* the pool's */
 	struct batch_thread *thread; /* the pool's: who runs it */
 	enum batch_priority priority;
+	uint64_t owner;      /* whose it is; 0 for somebody of whom there is no other item */
+	uint64_t turn;       /* the pool's */
 	int64_t deadline_ns; /* monotonic, CLOCK_FOREVER for none */
 	int64_t queued_ns;   /* set by submit */
 };

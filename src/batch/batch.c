@@ -14,10 +14,11 @@
 #define PAUSE_FIRST_NS (100 * CLOCK_NS_PER_MS)
 #define PAUSE_LAST_NS  (5 * CLOCK_NS_PER_SEC)
 
-/* First in, first out. */
+/* First in, first out, or by turns. */
 struct queue {
 	struct batch_item *head, **tail;
 	size_t n;
+	uint64_t turn; /* of the last that was taken by turns */
 };
 
 struct batch_thread {
@@ -71,6 +72,41 @@ static void queue_push(struct queue *q, struct batch_item *item)
 	q->n++;
 }
 
+/* The first turn that is later than those of the items that the owner has there; *own counts them.
+ */
+static uint64_t next_turn(const struct queue *q, uint64_t owner, size_t *own)
+{
+	uint64_t turn = q->turn;
+
+	*own = 0;
+	for (const struct batch_item *i = q->head; owner && i; i = i->next) {
+		if (i->owner != owner)
+			continue;
+		turn = i->turn + 1;
+		++*own;
+	}
+	return turn;
+}
+
+/* Where an item of this turn stands: behind those of the same and of earlier ones, n in number. */
+static struct batch_item **place(struct queue *q, uint64_t turn, size_t *n)
+{
+	struct batch_item **at = &q->head;
+
+	for (*n = 0; *at && (*at)->turn <= turn; ++*n)
+		at = &(*at)->next;
+	return at;
+}
+
+static void queue_insert(struct queue *q, struct batch_item **at, struct batch_item *item)
+{
+	item->next = *at;
+	*at = item;
+	if (!item->next)
+		q->tail = &item->next;
+	q->n++;
+}
+
 /* Takes out the item that *link points to. */
 static struct batch_item *queue_take(struct queue *q, struct batch_item **link)
 {
@@ -107,6 +143,7 @@ static struct batch_item *take_next(struct batch_pool *pool, int *error)
 		enough = overtaken(pool, i);
 		*error = enough ? BM_EBUSY : 0;
 		q = enough ? enough : q;
+		q->turn = q->head->turn;
 		return queue_take(q, &q->head);
 	}
 	return NULL;
@@ -132,15 +169,15 @@ static int given_up(const struct batch_pool *pool, const struct batch_item *item
 	return 0;
 }
 
-/* Under the lock: whether somebody stands there for whom the wait would be too long. */
-static bool waits_too_long(const struct batch_pool *pool, enum batch_priority priority)
+/* Under the lock: whether the wait would be too long behind so many of the class. */
+static bool waits_too_long(const struct batch_pool *pool, enum batch_priority priority,
+			   size_t ahead)
 {
 	unsigned ready = pool->running - pool->unready;
-	size_t ahead = 0;
 
 	if (priority == BATCH_BULK || !ready)
 		return false;
-	for (int i = 0; i <= (int)priority; i++)
+	for (int i = 0; i < (int)priority; i++)
 		ahead += pool->queues[i].n;
 	return ahead >= ready &&
 	       (int64_t)ahead * pool->cost_ns / ready > pool->options.wait_ms * CLOCK_NS_PER_MS;
@@ -469,18 +506,22 @@ void batch_pool_close(struct batch_pool *pool)
 int batch_pool_submit(struct batch_pool *pool, struct batch_item *item)
 {
 	struct queue *q = &pool->queues[item->priority];
+	size_t capacity = pool->options.capacity, own, ahead;
+	struct batch_item **at;
 	int error = 0;
 
 	assert(item->priority < BATCH_PRIORITIES);
 	item->queued_ns = clock_monotonic_ns();
 	pthread_mutex_lock(&pool->lock);
-	if (pool->closing) {
+	item->turn = next_turn(q, item->owner, &own);
+	at = place(q, item->turn, &ahead);
+	if (pool->closing)
 		error = BM_EDRAIN;
-	} else if (q->n >= pool->options.capacity || waits_too_long(pool, item->priority)) {
+	else if (q->n >= capacity || waits_too_long(pool, item->priority, ahead) ||
+		 (item->priority != BATCH_BULK && own >= (capacity + 3) / 4))
 		error = BM_EBUSY;
-	} else {
-		queue_push(q, item);
-	}
+	else
+		queue_insert(q, at, item);
 	pthread_mutex_unlock(&pool->lock);
 	/* Under the lock, who wakes would run into it. */
 	if (!error)

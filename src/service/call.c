@@ -117,6 +117,7 @@ int call_allow(struct service_call *call, const char *purpose, const char *galle
 		return call_fail(call, error, error == BM_EPURPOSE ? "purpose" : NULL, NULL);
 	}
 	call->item.priority = call->purpose->priority;
+	call->item.owner = bytes_checksum(call->uri, strlen(call->uri));
 	if (!gallery)
 		return 0;
 	return call->rpc->apply ? may_change(call) : call_may_read(call);

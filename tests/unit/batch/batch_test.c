@@ -235,6 +235,55 @@ static void test_runs_by_priority_then_age(void **state)
 	assert_memory_equal(b.order, expected, sizeof(expected));
 }
 
+/* Who asks for much at once waits for themselves. */
+static void test_owners_take_turns(void **state)
+{
+	static const uint64_t owners[] = {1, 1, 1, 2, 0, 2, 3};
+	static const int expected[] = {-1, 0, 3, 4, 6, 1, 5, 2};
+	struct job plug, jobs[7];
+	struct bench b;
+
+	(void)state;
+	bench_init(&b);
+	open_held(&b, &plug, 16);
+	for (int i = 0; i < 7; i++) {
+		jobs[i] = job_of(i, BATCH_KIOSK);
+		jobs[i].item.owner = owners[i];
+		assert_int_equal(batch_pool_submit(b.pool, &jobs[i].item), 0);
+	}
+	open_gate(&b);
+	batch_pool_close(b.pool);
+	assert_memory_equal(b.order, expected, sizeof(expected));
+}
+
+static void test_no_owner_takes_all_places(void **state)
+{
+	struct job plug, jobs[16], one_more = job_of(16, BATCH_LANE);
+	struct bench b;
+
+	(void)state;
+	bench_init(&b);
+	open_held(&b, &plug, 16);
+	for (int i = 0; i < 16; i++) {
+		jobs[i] = job_of(i, BATCH_LANE);
+		jobs[i].item.owner = 1 + (uint64_t)i / 5;
+		assert_int_equal(batch_pool_submit(b.pool, &jobs[i].item),
+				 i % 5 == 4 ? BM_EBUSY : 0);
+	}
+	one_more.item.owner = 4;
+	assert_int_equal(batch_pool_submit(b.pool, &one_more.item), 0);
+	/* Bulk work comes from few. */
+	for (int i = 0; i < 16; i++) {
+		if (i % 5 != 4)
+			continue;
+		jobs[i].item.priority = BATCH_BULK;
+		assert_int_equal(batch_pool_submit(b.pool, &jobs[i].item), 0);
+	}
+	open_gate(&b);
+	batch_pool_close(b.pool);
+	assert_int_equal(b.runs, 18);
+}
+
 static void test_full_class_refuses_that_class_alone(void **state)
 {
 	struct job plug, bulk[3], lane = job_of(9, BATCH_LANE);
@@ -669,6 +718,8 @@ int main(void)
 		cmocka_unit_test(test_tells_a_thread_that_is_past_its_deadline),
 		cmocka_unit_test(test_tells_a_thread_that_is_too_long_at_an_item),
 		cmocka_unit_test(test_runs_by_priority_then_age),
+		cmocka_unit_test(test_owners_take_turns),
+		cmocka_unit_test(test_no_owner_takes_all_places),
 		cmocka_unit_test(test_full_class_refuses_that_class_alone),
 		cmocka_unit_test(test_turns_away_who_would_wait_too_long),
 		cmocka_unit_test(test_turns_away_who_was_overtaken_too_long),
