@@ -1,7 +1,10 @@
 #include <openjpeg-2.5/openjpeg.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 
+#include "biomatch/bytes.h"
+#include "biomatch/face.h"
 #include "picture.h"
 
 /* Each tile costs memory for its state, however small it is. */
@@ -53,6 +56,62 @@ static void quiet(const char *text, void *ctx)
 	(void)ctx;
 }
 
+/* The codestream, bare or in its box (ISO/IEC 15444-1, I.4); empty where there is none. */
+static struct bytes find_codestream(struct bytes file)
+{
+	size_t head, at = 0;
+
+	if (file.data[0] == 0xff)
+		return file;
+	for (uint64_t len; file.len - at >= 16; at += (size_t)len) {
+		len = bytes_get_be32(file.data + at);
+		head = len == 1 ? 16 : 8;
+		if (len == 1)
+			len = (uint64_t)bytes_get_be32(file.data + at + 8) << 32 |
+			      bytes_get_be32(file.data + at + 12);
+		if (!memcmp(file.data + at + 4, "jp2c", 4))
+			return (struct bytes){file.data + at + head, file.len - at - head};
+		if (len < head || len > file.len - at)
+			break;
+	}
+	return (struct bytes){NULL, 0};
+}
+
+/*
+ * The library keeps 6 KB for each tile before it tells how many there are, and takes their
+ * sizes for signed: 87 bytes made it keep 250 MB. So the sizes, which come
+ * first (A.5.1), are looked at before it sees them.
+ */
+static int check_sizes(struct bytes file)
+{
+	static const uint8_t begin[] = {0xff, 0x4f, 0xff, 0x51};
+	struct bytes stream = find_codestream(file);
+	uint32_t sizes[8]; /* width, height, left, top; of tiles likewise */
+	uint64_t tiles = 1;
+
+	if (stream.len < sizeof(begin) + 4 + sizeof(sizes))
+		return BM_EIMGTRUNC;
+	if (memcmp(stream.data, begin, sizeof(begin)) != 0)
+		return BM_EIMGCORRUPT;
+	for (size_t i = 0; i < 8; i++) {
+		sizes[i] = bytes_get_be32(stream.data + sizeof(begin) + 4 + 4 * i);
+		if (sizes[i] > INT32_MAX)
+			return BM_EIMGSIZE;
+	}
+	for (size_t i = 0; i < 2; i++) {
+		uint32_t end = sizes[i], side = sizes[4 + i], from = sizes[6 + i];
+
+		if (!side || from >= end || sizes[2 + i] >= end)
+			return BM_EIMGCORRUPT;
+		tiles *= ((uint64_t)(end - from) + side - 1) / side;
+	}
+	return tiles <= MAX_TILES && (uint64_t)(sizes[0] - sizes[2]) * (sizes[1] - sizes[3]) <=
+					     FACE_MAX_PIXELS
+		       ? 0
+		       : BM_EIMGSIZE;
+}
+
+/* Whatever the library read. */
 static bool tiles_fit(opj_codec_t *codec)
 {
 	opj_codestream_info_v2_t *info = opj_get_cstr_info(codec);
@@ -177,10 +236,13 @@ int jp2_decode(struct bytes file, struct picture *out)
 	const uint8_t *data = file.data;
 	size_t len = file.len;
 	struct source source = {data, len, 0};
-	opj_codec_t *codec = opj_create_decompress(data[0] == 0xff ? OPJ_CODEC_J2K : OPJ_CODEC_JP2);
 	bool ends = len >= 2 && data[len - 2] == 0xff && data[len - 1] == 0xd9;
-	int error;
+	int error = check_sizes(file);
+	opj_codec_t *codec;
 
+	if (error)
+		return error;
+	codec = opj_create_decompress(data[0] == 0xff ? OPJ_CODEC_J2K : OPJ_CODEC_JP2);
 	if (!codec)
 		return BM_ENOMEM;
 	opj_set_info_handler(codec, quiet, NULL);
