@@ -6,7 +6,7 @@
  * class owners take turns, and of one turn first come is first served: who asks for
  * much at once waits for themselves, not others for them. Each class has a capacity of its
  * own, so that bulk work can never turn a lane away, and where a person waits one owner
- * may take a quarter of it. Where a person waits, an
+ * may take a quarter of it, or BATCH_OWNER_LEAST places. Where a person waits, an
  * item that would wait too long, by what those before it take, is turned away at
  * once, and one that others overtook until it had waited so long: under overload
  * those that are served are served about as fast as ever.
@@ -29,6 +29,9 @@
 
 /* Lanes with a person in them come before kiosks, kiosks before bulk work. */
 enum batch_priority { BATCH_LANE, BATCH_KIOSK, BATCH_BULK, BATCH_PRIORITIES };
+
+/* Places that an owner may take however few there are. */
+#define BATCH_OWNER_LEAST 8
 
 struct batch_thread;
 

@@ -503,6 +503,12 @@ void batch_pool_close(struct batch_pool *pool)
 	pool_free(pool);
 }
 
+/* Places that one owner may take. */
+static size_t owner_share(size_t capacity)
+{
+	return capacity / 4 < BATCH_OWNER_LEAST ? BATCH_OWNER_LEAST : capacity / 4;
+}
+
 int batch_pool_submit(struct batch_pool *pool, struct batch_item *item)
 {
 	struct queue *q = &pool->queues[item->priority];
@@ -518,7 +524,7 @@ int batch_pool_submit(struct batch_pool *pool, struct batch_item *item)
 	if (pool->closing)
 		error = BM_EDRAIN;
 	else if (q->n >= capacity || waits_too_long(pool, item->priority, ahead) ||
-		 (item->priority != BATCH_BULK && own >= (capacity + 3) / 4))
+		 (item->priority != BATCH_BULK && own >= owner_share(capacity)))
 		error = BM_EBUSY;
 	else
 		queue_insert(q, at, item);

@@ -258,30 +258,47 @@ static void test_owners_take_turns(void **state)
 
 static void test_no_owner_takes_all_places(void **state)
 {
-	struct job plug, jobs[16], one_more = job_of(16, BATCH_LANE);
+	struct job plug, greedy[11], bulk[11], other = job_of(99, BATCH_LANE);
 	struct bench b;
 
 	(void)state;
 	bench_init(&b);
-	open_held(&b, &plug, 16);
-	for (int i = 0; i < 16; i++) {
-		jobs[i] = job_of(i, BATCH_LANE);
-		jobs[i].item.owner = 1 + (uint64_t)i / 5;
-		assert_int_equal(batch_pool_submit(b.pool, &jobs[i].item),
-				 i % 5 == 4 ? BM_EBUSY : 0);
+	open_held(&b, &plug, 40);
+	for (int i = 0; i < 11; i++) {
+		greedy[i] = job_of(i, BATCH_LANE);
+		greedy[i].item.owner = 1;
+		assert_int_equal(batch_pool_submit(b.pool, &greedy[i].item), i < 10 ? 0 : BM_EBUSY);
 	}
-	one_more.item.owner = 4;
-	assert_int_equal(batch_pool_submit(b.pool, &one_more.item), 0);
+	other.item.owner = 2;
+	assert_int_equal(batch_pool_submit(b.pool, &other.item), 0);
 	/* Bulk work comes from few. */
-	for (int i = 0; i < 16; i++) {
-		if (i % 5 != 4)
-			continue;
-		jobs[i].item.priority = BATCH_BULK;
-		assert_int_equal(batch_pool_submit(b.pool, &jobs[i].item), 0);
+	for (int i = 0; i < 11; i++) {
+		bulk[i] = job_of(i, BATCH_BULK);
+		bulk[i].item.owner = 1;
+		assert_int_equal(batch_pool_submit(b.pool, &bulk[i].item), 0);
 	}
 	open_gate(&b);
 	batch_pool_close(b.pool);
-	assert_int_equal(b.runs, 18);
+	assert_int_equal(b.runs, 23);
+}
+
+/* Of few places an owner may have all. */
+static void test_few_places_are_not_divided(void **state)
+{
+	struct job plug, jobs[BATCH_OWNER_LEAST + 1];
+	struct bench b;
+
+	(void)state;
+	bench_init(&b);
+	open_held(&b, &plug, BATCH_OWNER_LEAST);
+	for (int i = 0; i <= BATCH_OWNER_LEAST; i++) {
+		jobs[i] = job_of(i, BATCH_LANE);
+		jobs[i].item.owner = 1;
+		assert_int_equal(batch_pool_submit(b.pool, &jobs[i].item),
+				 i < BATCH_OWNER_LEAST ? 0 : BM_EBUSY);
+	}
+	open_gate(&b);
+	batch_pool_close(b.pool);
 }
 
 static void test_full_class_refuses_that_class_alone(void **state)
@@ -720,6 +737,7 @@ int main(void)
 		cmocka_unit_test(test_runs_by_priority_then_age),
 		cmocka_unit_test(test_owners_take_turns),
 		cmocka_unit_test(test_no_owner_takes_all_places),
+		cmocka_unit_test(test_few_places_are_not_divided),
 		cmocka_unit_test(test_full_class_refuses_that_class_alone),
 		cmocka_unit_test(test_turns_away_who_would_wait_too_long),
 		cmocka_unit_test(test_turns_away_who_was_overtaken_too_long),
