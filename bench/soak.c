@@ -362,7 +362,7 @@ static double growth(size_t from, size_t to)
 	return from ? 100 * ((double)to - (double)from) / (double)from : 0;
 }
 
-/* What the daemon held in the last third of the time after a tenth, beside the first. */
+/* What the service held in the last third of the time after a tenth, beside the first. */
 static void report_growth(const struct process_usage *samples, size_t n)
 {
 	size_t warm = n / 10, third = (n - warm) / 3;
@@ -372,10 +372,11 @@ static void report_growth(const struct process_usage *samples, size_t n)
 		return;
 	from = middle_of(samples + warm, third);
 	to = middle_of(samples + n - third, third);
-	printf("memory %zu and then %zu KiB: %+.2f %%, the face workers' %+.2f %% (wanted: 1 %% at "
-	       "most), descriptors %+zd (wanted: 0)\n",
-	       from.daemon_kib, to.daemon_kib, growth(from.daemon_kib, to.daemon_kib),
-	       growth(from.workers_kib, to.workers_kib),
+	printf("memory %zu and then %zu KiB: %+.2f %% (wanted: 1 %% at most); of it the daemon's "
+	       "%zu and %zu, the face workers' %zu and %zu; descriptors %+zd (wanted: 0)\n",
+	       from.daemon_kib + from.workers_kib, to.daemon_kib + to.workers_kib,
+	       growth(from.daemon_kib + from.workers_kib, to.daemon_kib + to.workers_kib),
+	       from.daemon_kib, to.daemon_kib, from.workers_kib, to.workers_kib,
 	       (ssize_t)to.descriptors - (ssize_t)from.descriptors);
 }
 
