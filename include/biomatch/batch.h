@@ -15,8 +15,8 @@
  * Thread: submit and stat from any; run, drop and ready on the pool's threads;
  * take and share only from inside run.
  * Errors: BM_EBUSY when the item's class or its owner's share is full or its wait too long,
- * BM_EDRAIN once closing. Owns: an item belongs to the pool from submit until run or drop is
- * called.
+ * BM_EDRAIN once closing.
+ * Owns: an item belongs to the pool from submit until run or drop is called.
  */
 #ifndef BIOMATCH_BATCH_H
 #define BIOMATCH_BATCH_H

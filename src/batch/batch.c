@@ -64,12 +64,18 @@ static void queue_init(struct queue *q)
 	*q = (struct queue){.tail = &q->head};
 }
 
+static void queue_insert(struct queue *q, struct batch_item **at, struct batch_item *item)
+{
+	item->next = *at;
+	*at = item;
+	if (!item->next)
+		q->tail = &item->next;
+	q->n++;
+}
+
 static void queue_push(struct queue *q, struct batch_item *item)
 {
-	item->next = NULL;
-	*q->tail = item;
-	q->tail = &item->next;
-	q->n++;
+	queue_insert(q, q->tail, item);
 }
 
 /* The first turn that is later than those of the items that the owner has there; *own counts them.
@@ -96,15 +102,6 @@ static struct batch_item **place(struct queue *q, uint64_t turn, size_t *n)
 	for (*n = 0; *at && (*at)->turn <= turn; ++*n)
 		at = &(*at)->next;
 	return at;
-}
-
-static void queue_insert(struct queue *q, struct batch_item **at, struct batch_item *item)
-{
-	item->next = *at;
-	*at = item;
-	if (!item->next)
-		q->tail = &item->next;
-	q->n++;
 }
 
 /* Takes out the item that *link points to. */
